@@ -48,7 +48,12 @@ class DataConfig:
         ("position",), "array (halos, 3) of positions in Mpc/h, or three columns such as x,y,z"
     )
     mass_key: str = setting("mass", "array or column of halo masses")
-    selected_key: str = setting("", "boolean array or column: which halos are used; empty for all")
+    selected: str = setting(
+        "",
+        "which halos are used: a boolean array or column of the catalogue, or a .npy file; "
+        "empty for all",
+        path_suffix=".npy",
+    )
     box_size: tuple[float, ...] = setting(
         (),
         "side of the box in Mpc/h, or its three sides; the example knows its own",
@@ -125,9 +130,13 @@ class SamplerConfig:
     max_tree_depth: int = setting(10, "a trajectory has at most 2^this steps", minimum=1)
     target_accept: float = setting(0.8, "acceptance to which the step size is tuned", above=0.0)
     dense_mass: bool = setting(True, "adapt a full mass matrix rather than a diagonal")
+    whiten: bool = setting(True, "sample in coordinates in which the start's curvature is one")
     chunk_size: int = setting(50, "draws between two checkpoints and progress reports", minimum=1)
     target_ess: float | None = setting(
         None, "stop early once every identified function has this effective sample size", above=0.0
+    )
+    target_rhat: float = setting(
+        1.01, "largest R-hat at which target_ess may stop a run", above=1.0
     )
     chain_method: str = setting(
         "parallel",

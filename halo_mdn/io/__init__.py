@@ -1,0 +1,8 @@
+"""Readers of density fields and halo catalogues."""
+
+from halo_mdn.io.example import example_path as example_path
+from halo_mdn.io.example import example_provenance as example_provenance
+from halo_mdn.io.load import RunData as RunData
+from halo_mdn.io.load import load_data as load_data
+from halo_mdn.io.load import read_catalogue as read_catalogue
+from halo_mdn.io.load import read_field as read_field
