@@ -1,0 +1,34 @@
+"""The command line: a registry of small commands; without a command name it fits.
+
+A command is a module with two functions: ``add_arguments(parser)`` and ``run(arguments) -> int``,
+the exit code. It is imported only when it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+
+from halo_mdn.cli.parser import SentenceParser
+
+DEFAULT = "fit"
+COMMANDS = {
+    DEFAULT: "fit a model to a density field and its halos (the default)",
+}
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command that the arguments name and return its exit code.
+
+    Raises
+    ------
+    InputError
+        If an argument is wrong, or what the command reads is.
+    """
+    named = bool(argv) and argv[0] in COMMANDS
+    name, rest = (argv[0], argv[1:]) if named else (DEFAULT, argv)
+    command = importlib.import_module(f"halo_mdn.cli.{name}")
+    program = "run_inference.py" if name == DEFAULT else f"run_inference.py {name}"
+    parser = SentenceParser(prog=program, commands=COMMANDS)
+    command.add_arguments(parser)
+    return command.run(parser.parse(rest))

@@ -1,0 +1,90 @@
+"""Argument parsing that answers a mistake with one sentence, and flags made from the settings."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import Any, NoReturn, get_type_hints
+
+from halo_mdn.config import RunConfig, nearest, settings_of
+from halo_mdn.config.values import describe
+from halo_mdn.errors import InputError
+
+_PREFIX = "setting "  # of the names under which flags of settings are stored
+
+
+class SentenceParser(argparse.ArgumentParser):
+    """An argument parser whose errors are :class:`InputError` and name the nearest flag."""
+
+    def __init__(self, *, prog: str, commands: Mapping[str, str]) -> None:
+        width = max(map(len, commands))
+        listing = "\n".join(f"  {name:{width}}  {text}" for name, text in commands.items())
+        super().__init__(
+            prog=prog,
+            epilog=f"commands, given as the first argument:\n{listing}",
+            allow_abbrev=False,
+            formatter_class=_HelpFormatter,
+        )
+
+    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+        """Parse the arguments; anything left over is an error."""
+        arguments, unknown = self.parse_known_args(list(argv))
+        for text in unknown:
+            if text.startswith("-"):
+                name = text.lstrip("-").partition("=")[0]
+                known = [flag.lstrip("-") for flag in self._option_string_actions]
+                raise InputError(f"unknown flag {text}; did you mean --{nearest(name, known)}?")
+        if unknown:
+            raise InputError(f"unexpected argument {unknown[0]!r}; see {self.prog} --help")
+        return arguments
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage and leaving."""
+        raise InputError(f"{message}; see {self.prog} --help")
+
+
+def add_setting_flags(parser: argparse.ArgumentParser) -> None:
+    """One flag per setting of a run file, grouped by table, with its help text and default."""
+    descriptions = {"": "Settings of a run"}
+    kinds = get_type_hints(RunConfig)
+    for table in fields(RunConfig):
+        if is_dataclass(kinds[table.name]):
+            descriptions[table.name] = f"[{table.name}] {kinds[table.name].__doc__}"
+    groups = {name: parser.add_argument_group(text) for name, text in descriptions.items()}
+    for name, kind, spec in settings_of():
+        groups[name.rpartition(".")[0]].add_argument(
+            f"--{name}",
+            metavar="VALUE",
+            default=argparse.SUPPRESS,
+            dest=_PREFIX + name,
+            help=_help(kind, spec),
+        )
+
+
+def given_settings(arguments: argparse.Namespace) -> dict[str, str]:
+    """The settings that were given as flags, as text."""
+    stored = vars(arguments).items()
+    return {name.removeprefix(_PREFIX): text for name, text in stored if name.startswith(_PREFIX)}
+
+
+def _help(kind: Any, spec: Field[Any]) -> str:
+    default = None if spec.default is MISSING else spec.default
+    if isinstance(default, tuple):
+        default = ",".join(map(str, default))
+    shown = {"": "empty", None: "none", True: "true", False: "false"}.get(default, default)
+    shown = default if isinstance(default, int | float) and not isinstance(default, bool) else shown
+    expected = " | ".join(spec.metadata["choices"]) or describe(kind)
+    text = f"{spec.metadata['help']} ({expected}; default: {shown})"
+    return text.replace("%", "%%")
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the line breaks of the epilog and gives flags room."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30, width=100)
+
+    def _format_usage(self, usage: Any, actions: Any, groups: Any, prefix: Any) -> str:
+        # The full usage would list every setting twice.
+        return super()._format_usage("%(prog)s [COMMAND] [arguments] [flags]", [], [], prefix)
