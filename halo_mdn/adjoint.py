@@ -1,0 +1,60 @@
+"""ln L and its gradients with respect to the density field and the parameters."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from halo_mdn.catalogue import HaloCatalogue
+from halo_mdn.density import check_density
+from halo_mdn.network import NeuralBias
+from halo_mdn.poisson_process import log_likelihood
+
+
+class Adjoint(NamedTuple):
+    """The log-likelihood and its gradients.
+
+    ``value`` is ln L, ``delta_cot`` is d ln L / d delta, shape (N0, N1, N2), and ``params_cot`` is
+    d ln L / d params, shape (num_params,). No prior enters. Samplers that work with *minus* the
+    log-likelihood flip all three signs.
+    """
+
+    value: Array
+    delta_cot: Array
+    params_cot: Array
+
+
+def adjoint(
+    bias: NeuralBias, params: ArrayLike, delta: ArrayLike, halos: HaloCatalogue
+) -> Adjoint:
+    """ln L with its gradients, for samplers of the density field.
+
+    Parameters
+    ----------
+    bias : NeuralBias
+    params : array (num_params,)
+    delta : array (N0, N1, N2)
+        Overdensity, for instance from Lagrangian perturbation theory.
+    halos : HaloCatalogue
+
+    Raises
+    ------
+    InputError
+        As :func:`halo_mdn.log_likelihood`.
+    """
+    check_density(delta, halos.grid.shape, bias.density_floor)
+    params, delta = jnp.asarray(params, dtype=float), jnp.asarray(delta, dtype=float)
+    return _adjoint(bias, params, delta, halos)
+
+
+@partial(jax.jit, static_argnums=0)
+def _adjoint(bias: NeuralBias, params: Array, delta: Array, halos: HaloCatalogue) -> Adjoint:
+    value, (params_cot, delta_cot) = jax.value_and_grad(log_likelihood, argnums=(1, 2))(
+        bias, params, delta, halos
+    )
+    return Adjoint(value, delta_cot, params_cot)

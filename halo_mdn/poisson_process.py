@@ -1,0 +1,282 @@
+"""The likelihood: halos as an inhomogeneous Poisson process in space and mass.
+
+    ln L = sum_halos ln[c(x_i) n(M_i | delta at i)] - V sum_voxels c_v Lambda_v
+
+with the voxel volume V and the completeness c (1 where none is given). Each of several
+catalogues of the same field adds its own such term. Where the expected number of halos is too
+large for a floating point number, ln L is -inf, with a finite gradient (that of the halo sum).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from math import log, prod
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.scipy.special import logsumexp
+from jax.typing import ArrayLike
+
+from halo_mdn.catalogue import HaloCatalogue
+from halo_mdn.density import check_density, is_concrete
+from halo_mdn.errors import InputError
+from halo_mdn.grid import Grid
+from halo_mdn.mass_function import log_density, log_integral
+from halo_mdn.network import NeuralBias, features_of_density, mixture_of_features
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("features", "halo_voxel", "log_mass", "used", "completeness"),
+    meta_fields=("bias", "grid", "num_catalogues"),
+)
+@dataclass(frozen=True)
+class FixedFieldLikelihood:
+    """ln L as a function of the parameters alone, for one density field and its halos.
+
+    Made by :func:`fixed_field_likelihood`. It is a pytree: pass it to jitted functions as an
+    argument, so that its arrays do not become constants of the compiled program.
+
+    Attributes
+    ----------
+    features : array (F, N)
+        Shell features of ln(1 + delta) over the N voxels of the domain.
+    halo_voxel : array (H,) of int
+        Index of each halo's voxel in the domain.
+    log_mass : array (H,)
+        Natural log of the masses in Msun/h.
+    used : array (H,) of bool
+        Halos that are selected and inside the domain.
+    completeness : array (N,) or None
+        Expected observed fraction per voxel of the domain.
+    """
+
+    features: Array
+    halo_voxel: Array
+    log_mass: Array
+    used: Array
+    completeness: Array | None
+    bias: NeuralBias
+    grid: Grid
+    num_catalogues: int
+
+    def __call__(self, params: ArrayLike) -> Array:
+        """ln L, a scalar.
+
+        Parameters
+        ----------
+        params : array (num_params,)
+            In the order of ``bias.block_shapes``.
+        """
+        return _evaluate(self, jnp.asarray(params))
+
+    def by_block(self, params: ArrayLike, blocks_per_side: int = 4) -> Array:
+        """ln L of each of ``blocks_per_side^3`` sub-boxes of the domain, in C order.
+
+        The sub-boxes are independent under the model, so the values add up to ln L.
+        """
+        return _evaluate_by_block(self, jnp.asarray(params), blocks_per_side)
+
+
+def fixed_field_likelihood(
+    bias: NeuralBias, delta: ArrayLike, halos: HaloCatalogue
+) -> FixedFieldLikelihood:
+    """Prepare the likelihood of a fixed density field: shell sums are made once.
+
+    Parameters
+    ----------
+    bias : NeuralBias
+    delta : array (N0, N1, N2)
+        Overdensity at the voxel centres.
+    halos : HaloCatalogue
+
+    Returns
+    -------
+    FixedFieldLikelihood
+        ``log_l(params)`` is ln L.
+
+    Raises
+    ------
+    InputError
+        If the field is unusable (wrong shape, NaN, delta <= -1 without a floor) or the mass
+        thresholds of model and catalogue differ.
+    """
+    check_density(delta, halos.grid.shape, bias.density_floor)
+    _check_thresholds(bias, halos)
+    delta = jnp.asarray(delta)
+    margin, domain = halos.grid.margin(bias._size), halos.grid.domain_shape(bias._size)
+    i, j, k = (
+        jnp.ravel(jnp.asarray(halos.voxel)[..., axis]) - margin[axis] for axis in range(3)
+    )
+    inside = (i >= 0) & (j >= 0) & (k >= 0) & (i < domain[0]) & (j < domain[1]) & (k < domain[2])
+    used = jnp.ravel(jnp.asarray(halos.selected)) & inside
+    flat = (i * domain[1] + j) * domain[2] + k
+    log_l = FixedFieldLikelihood(
+        features=_features(bias, delta, halos.grid),
+        halo_voxel=jnp.where(used, flat, 0),
+        log_mass=jnp.ravel(jnp.asarray(halos.log_mass, dtype=_float_type(delta))),
+        used=used,
+        completeness=_domain_of(halos.completeness, margin, _float_type(delta)),
+        bias=bias,
+        grid=halos.grid,
+        num_catalogues=halos.num_catalogues,
+    )
+    return _compressed(log_l) if is_concrete(delta, halos) else log_l
+
+
+def log_likelihood(
+    bias: NeuralBias, params: ArrayLike, delta: ArrayLike, halos: HaloCatalogue
+) -> Array:
+    """ln L of a catalogue (or of several, summed) given the density field; a scalar.
+
+    Differentiable in ``params`` and ``delta``. Arguments and errors are those of
+    :func:`fixed_field_likelihood`, plus ``params`` of shape (num_params,).
+    """
+    return fixed_field_likelihood(bias, delta, halos)(params)
+
+
+def log_prior(bias: NeuralBias, params: ArrayLike) -> Array:
+    """Log density of the prior, Normal(0, ``bias.prior_scale``) on each parameter; normalised."""
+    params = jnp.asarray(params)
+    bias.unpack(params)
+    scaled = params / bias.prior_scale
+    constant = bias.num_params * (log(bias.prior_scale) + 0.5 * log(2 * np.pi))
+    return -0.5 * jnp.sum(scaled**2, axis=-1) - constant
+
+
+def log_intensity(
+    bias: NeuralBias, params: ArrayLike, delta: ArrayLike, grid: Grid, log_mass: ArrayLike
+) -> Array:
+    """``ln n(M | delta)`` per voxel: halos per (Mpc/h)^3 and per Msun/h.
+
+    Parameters
+    ----------
+    log_mass : scalar or array (...)
+        Natural log of the mass in Msun/h.
+
+    Returns
+    -------
+    array (..., N0', N1', N2')
+        Over the domain: the whole grid when periodic, its interior otherwise.
+    """
+    check_density(delta, grid.shape, bias.density_floor)
+    flat = _intensity(bias, jnp.asarray(params), jnp.asarray(delta), grid, jnp.ravel(log_mass))
+    return flat.reshape(*jnp.shape(log_mass), *grid.domain_shape(bias._size))
+
+
+def log_expected(
+    bias: NeuralBias, params: ArrayLike, delta: ArrayLike, grid: Grid
+) -> Array:
+    """``ln Lambda`` per voxel: the intensity integrated above ``bias.mass_threshold``.
+
+    Halos per (Mpc/h)^3; the expected number in a voxel is ``grid.voxel_volume`` times its
+    exponential. Shape (N0', N1', N2') over the domain.
+    """
+    check_density(delta, grid.shape, bias.density_floor)
+    flat = _log_expected(bias, jnp.asarray(params), jnp.asarray(delta), grid)
+    return flat.reshape(grid.domain_shape(bias._size))
+
+
+@jax.jit
+def _evaluate(log_l: FixedFieldLikelihood, params: Array) -> Array:
+    log_n, log_lambda = halo_and_voxel_terms(log_l, params)
+    log_total = logsumexp(log_lambda, b=log_l.completeness) + log(log_l.grid.voxel_volume)
+    return jnp.sum(log_n) - log_l.num_catalogues * _exp_or_inf(log_total)
+
+
+@partial(jax.jit, static_argnums=2)
+def _evaluate_by_block(log_l: FixedFieldLikelihood, params: Array, per_side: int) -> Array:
+    block = jnp.asarray(block_of_voxel(log_l.grid.domain_shape(log_l.bias._size), per_side))
+    log_n, log_lambda = halo_and_voxel_terms(log_l, params)
+    expected = _exp_or_inf(log_lambda + log(log_l.grid.voxel_volume))
+    if log_l.completeness is not None:
+        expected = expected * log_l.completeness
+    sums = partial(jax.ops.segment_sum, num_segments=per_side**3)
+    return sums(log_n, block[log_l.halo_voxel]) - log_l.num_catalogues * sums(expected, block)
+
+
+def halo_and_voxel_terms(log_l: FixedFieldLikelihood, params: Array) -> tuple[Array, Array]:
+    """``ln(c n)`` of each halo (0 where not used), shape (H,), and ``ln Lambda`` per voxel, (N,).
+
+    The network is evaluated once per voxel and gathered at the halos.
+    """
+    mixture = mixture_of_features(log_l.bias, params, log_l.features)
+    at_halos = jax.tree.map(lambda field: field[:, log_l.halo_voxel], mixture)
+    log_n = log_density(at_halos, log_l.log_mass)
+    if log_l.completeness is not None:
+        coverage = jnp.where(log_l.used, log_l.completeness[log_l.halo_voxel], 1)
+        log_n = log_n + jnp.log(coverage)
+    log_lambda = log_integral(mixture, log(log_l.bias.mass_threshold))
+    return jnp.where(log_l.used, log_n, 0), log_lambda
+
+
+def block_of_voxel(shape: tuple[int, int, int], per_side: int) -> np.ndarray:
+    """Sub-box index of each voxel of a domain of ``shape``, flat, for ``per_side^3`` sub-boxes.
+
+    Raises
+    ------
+    InputError
+        If there are more sub-boxes than voxels along an axis.
+    """
+    if not 1 <= per_side <= min(shape):
+        raise InputError(f"blocks_per_side is {per_side}, expected 1 to {min(shape)}")
+    i, j, k = (np.arange(n) * per_side // n for n in shape)
+    return ((i[:, None, None] * per_side + j[:, None]) * per_side + k).ravel()
+
+
+@partial(jax.jit, static_argnums=(0, 2))
+def _features(bias: NeuralBias, delta: Array, grid: Grid) -> Array:
+    return features_of_density(bias, delta, grid)
+
+
+@partial(jax.jit, static_argnums=(0, 3))
+def _intensity(bias: NeuralBias, params: Array, delta: Array, grid: Grid, u: Array) -> Array:
+    mixture = mixture_of_features(bias, params, features_of_density(bias, delta, grid))
+    return jax.lax.map(lambda log_mass: log_density(mixture, log_mass), u)
+
+
+@partial(jax.jit, static_argnums=(0, 3))
+def _log_expected(bias: NeuralBias, params: Array, delta: Array, grid: Grid) -> Array:
+    mixture = mixture_of_features(bias, params, features_of_density(bias, delta, grid))
+    return log_integral(mixture, log(bias.mass_threshold))
+
+
+def _exp_or_inf(log_value: Array) -> Array:
+    """``exp``, with inf and a zero gradient, rather than a NaN, where it overflows."""
+    cap = 0.98 * float(np.log(jnp.finfo(log_value.dtype).max))
+    fits = log_value < cap
+    return jnp.where(fits, jnp.exp(jnp.where(fits, log_value, 0)), jnp.inf)
+
+
+def _compressed(log_l: FixedFieldLikelihood) -> FixedFieldLikelihood:
+    """The same likelihood with only the halos it uses, in the order of their voxels."""
+    used = np.flatnonzero(log_l.used)
+    order = used[np.argsort(np.asarray(log_l.halo_voxel)[used], kind="stable")]
+    arrays = {name: getattr(log_l, name)[order] for name in ("halo_voxel", "log_mass", "used")}
+    return FixedFieldLikelihood(**{**log_l.__dict__, **arrays})
+
+
+def _check_thresholds(bias: NeuralBias, halos: HaloCatalogue) -> None:
+    if not np.isclose(bias.mass_threshold, halos.mass_threshold, rtol=1e-9, atol=0):
+        raise InputError(
+            f"the model integrates above {bias.mass_threshold:.6g} Msun/h, the catalogue is cut at "
+            f"{halos.mass_threshold:.6g}: give both the same mass_threshold"
+        )
+
+
+def _domain_of(
+    field: ArrayLike | None, margin: tuple[int, int, int], dtype: jnp.dtype
+) -> Array | None:
+    """The part of a map on the domain, flat."""
+    if field is None:
+        return None
+    field = jnp.asarray(field, dtype=dtype)
+    inner = tuple(slice(m, n - m) for m, n in zip(margin, field.shape, strict=True))
+    return jnp.ravel(field[inner])
+
+
+def _float_type(array: Array) -> jnp.dtype:
+    return jnp.result_type(array, jnp.float32) if prod(array.shape) else jnp.result_type(float)
