@@ -1,0 +1,14 @@
+"""Sampling: starts, the NUTS driver, coordinates, checkpoints."""
+
+from halo_mdn.sampling.checkpoint import CheckpointError as CheckpointError
+from halo_mdn.sampling.convergence import Convergence as Convergence
+from halo_mdn.sampling.convergence import convergence as convergence
+from halo_mdn.sampling.coordinates import Coordinates as Coordinates
+from halo_mdn.sampling.coordinates import Whitened as Whitened
+from halo_mdn.sampling.coordinates import change_coordinates as change_coordinates
+from halo_mdn.sampling.nuts import run_nuts as run_nuts
+from halo_mdn.sampling.settings import Draws as Draws
+from halo_mdn.sampling.settings import Interrupted as Interrupted
+from halo_mdn.sampling.settings import NutsSettings as NutsSettings
+from halo_mdn.sampling.settings import Progress as Progress
+from halo_mdn.sampling.start import Start as Start

@@ -1,0 +1,162 @@
+"""Compiled stretches of NUTS: the same program for every chunk, warm-up and sampling alike."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro.infer import NUTS
+from numpyro.infer.hmc import HMCState
+
+Rows = dict[str, np.ndarray]
+
+
+class Chains:
+    """All chains of one run; advances them by some draws at a time.
+
+    Parameters
+    ----------
+    make_kernel
+        Makes a fresh NUTS kernel.
+    record
+        What to keep of a state: maps (state of one chain, arguments) to a dict of arrays.
+    args
+        Model arguments, a pytree of arrays; an argument of the compiled program, not a constant
+        in it.
+    keys
+        One random key per chain.
+    latent
+        First position of every chain: dict of site to (chain, ...).
+    num_warmup
+        Draws in which the kernel adapts.
+    capacity
+        Most draws that one call of `advance` can make; the rows of a call live on the device.
+    chain_method
+        See `NutsSettings`.
+    """
+
+    def __init__(
+        self,
+        make_kernel: Callable[[], NUTS],
+        *,
+        record: Callable[[HMCState, Any], dict[str, jax.Array]],
+        args: Sequence[Any],
+        keys: jax.Array,
+        latent: dict[str, jax.Array],
+        num_warmup: int,
+        capacity: int,
+        chain_method: str,
+    ) -> None:
+        self.kernel = make_kernel()
+        self.args = tuple(args)
+        self.num_chains = len(keys)
+        # One chain is one program, however it was asked for.
+        self.batched = chain_method == "vectorized" and self.num_chains > 1
+        self.workers = _num_workers(self.num_chains) if chain_method == "parallel" else 1
+        self.record = jax.vmap(record, in_axes=(0, None)) if self.batched else record
+        self.capacity = capacity
+        self.states = self._first_states(keys, latent, num_warmup)
+        self._segment = jax.jit(self._make_segment())
+
+    def advance(self, count: int) -> Rows:
+        """Make ``count`` more draws in every chain.
+
+        Parameters
+        ----------
+        count
+            At most the capacity.
+
+        Returns
+        -------
+        dict
+            Recorded values, NumPy arrays of shape (chain, count, ...).
+        """
+        results = self._map(lambda state: _to_host(self._segment(state, count, self.args)))
+        self.states = [state for state, _ in results]
+        if self.batched:
+            rows = results[0][1]
+            return {name: np.swapaxes(x[:count], 0, 1).copy() for name, x in rows.items()}
+        names = results[0][1]
+        return {name: np.stack([rows[name][:count] for _, rows in results]) for name in names}
+
+    def inverse_mass(self) -> np.ndarray:
+        """Adapted inverse mass matrix of each chain, shape (chain, P, P) or (chain, P)."""
+        parts = [jax.tree.leaves(s.adapt_state.inverse_mass_matrix)[0] for s in self.states]
+        return np.asarray(parts[0]) if self.batched else np.stack([np.asarray(x) for x in parts])
+
+    def export_states(self) -> dict[str, np.ndarray]:
+        """The exact state of all chains as plain arrays."""
+        leaves = [_plain(leaf) for state in self.states for leaf in jax.tree.leaves(state)]
+        return {f"state_{i:04d}": leaf for i, leaf in enumerate(leaves)}
+
+    def import_states(self, arrays: dict[str, np.ndarray]) -> None:
+        """Put back what `export_states` returned; raises KeyError or ValueError if it is not."""
+        leaves, structure = jax.tree.flatten(self.states)
+        stored = [arrays[f"state_{i:04d}"] for i in range(len(leaves))]
+        restored = [_like(leaf, array) for leaf, array in zip(leaves, stored, strict=True)]
+        self.states = jax.tree.unflatten(structure, restored)
+
+    def _first_states(
+        self, keys: jax.Array, latent: dict[str, jax.Array], num_warmup: int
+    ) -> list[HMCState]:
+        def first(key: jax.Array, position: dict[str, jax.Array]) -> HMCState:
+            return self.kernel.init(key, num_warmup, position, self.args, {})
+
+        if self.batched:
+            return [first(keys, latent)]
+        each = [jax.tree.map(lambda x: x[c], latent) for c in range(self.num_chains)]  # noqa: B023
+        return [first(keys[c], each[c]) for c in range(self.num_chains)]
+
+    def _make_segment(self) -> Callable[[HMCState, int, Any], tuple[HMCState, Any]]:
+        shapes = jax.eval_shape(self.record, self.states[0], self.args)
+
+        def segment(state: HMCState, count: int, args: Any) -> tuple[HMCState, Any]:
+            def draw(i: int, carry: tuple[HMCState, Any]) -> tuple[HMCState, Any]:
+                state, rows = carry
+                state = self.kernel.sample(state, args, {})
+                new = self.record(state, args)
+                return state, jax.tree.map(lambda row, x: row.at[i].set(x), rows, new)
+
+            empty = jax.tree.map(lambda x: jnp.zeros((self.capacity, *x.shape), x.dtype), shapes)
+            return jax.lax.fori_loop(0, count, draw, (state, empty))
+
+        return segment
+
+    def _map(self, function: Callable[[HMCState], Any]) -> list[Any]:
+        if self.workers == 1:
+            return [function(state) for state in self.states]
+        # XLA leaves Python free while it computes, so threads do run side by side, and unlike
+        # one batched program no chain waits for the longer trajectory of another.
+        with ThreadPoolExecutor(self.workers) as pool:
+            return list(pool.map(function, self.states))
+
+
+def _num_workers(num_chains: int) -> int:
+    # Not os.cpu_count: batch systems give a job some of the cores only.
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    return min(num_chains, available or os.cpu_count() or 1)
+
+
+def _to_host(result: tuple[HMCState, Any]) -> tuple[HMCState, Rows]:
+    state, rows = result
+    return jax.block_until_ready(state), {k: np.asarray(x) for k, x in rows.items()}
+
+
+def _plain(leaf: jax.Array) -> np.ndarray:
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+
+
+def _like(leaf: jax.Array, array: np.ndarray) -> jax.Array:
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf))
+    if leaf.shape != array.shape or leaf.dtype != array.dtype:
+        raise ValueError(
+            f"a stored array is {array.dtype}{array.shape}, expected {leaf.dtype}{leaf.shape}"
+        )
+    return jnp.asarray(array)

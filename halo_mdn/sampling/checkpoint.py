@@ -1,0 +1,123 @@
+"""Checkpoints: one file that holds all a run needs to go on, written so that it is never torn."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+FORMAT = "halo_mdn NUTS checkpoint 1"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is missing, damaged, or belongs to another run."""
+
+
+def fingerprint_of(tree: Any) -> str:
+    """SHA-256 over shapes, types and bytes of all arrays in a pytree (16 hexadecimal digits)."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        array = np.ascontiguousarray(jax.device_get(leaf))
+        digest.update(f"{array.shape}{array.dtype.str}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def save_checkpoint(
+    path: Path, arrays: Mapping[str, np.ndarray], fingerprint: Mapping[str, Any]
+) -> None:
+    """Write a checkpoint; a reader sees the old file or the new one, never a part.
+
+    Parameters
+    ----------
+    path
+        The file; its folder is made if need be.
+    arrays
+        What to keep.
+    fingerprint
+        What must be the same when the run goes on; values that JSON can hold.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = json.dumps({"format": FORMAT, "fingerprint": dict(fingerprint)}, sort_keys=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as stream:
+            np.savez(stream, header=np.array(header), **arrays)
+            stream.flush()
+            # Else a power cut may keep the new name and lose the content.
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(
+    path: Path, fingerprint: Mapping[str, Any] | None = None
+) -> dict[str, np.ndarray]:
+    """Read a checkpoint and make sure that it belongs to this run.
+
+    Parameters
+    ----------
+    path
+        The file.
+    fingerprint
+        As given to `save_checkpoint`; None reads without comparing.
+
+    Returns
+    -------
+    dict
+        The arrays.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged, or its fingerprint differs; the message names every
+        difference.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"There is no checkpoint at {path}; start without resuming.")
+    try:
+        # Opened here, because np.load leaves the file open where it fails.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        header = json.loads(str(arrays.pop("header")[()]))
+        found = header["fingerprint"]
+        if header["format"] != FORMAT:
+            raise CheckpointError(
+                f"{path} has format {header['format']!r}, expected {FORMAT!r}; it was written by "
+                "another version: finish the run there, or start afresh without resuming."
+            )
+    except CheckpointError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise CheckpointError(
+            f"{path} cannot be read as a checkpoint ({type(error).__name__}: {error}); it is "
+            "damaged or something else. Delete it and start afresh without resuming."
+        ) from error
+    if fingerprint is not None:
+        _check_same_run(path, found, json.loads(json.dumps(dict(fingerprint))))
+    return arrays
+
+
+def _check_same_run(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    differing = [
+        f"{name} is {_shown(expected, name)} now and was {_shown(found, name)}"
+        for name in sorted({*found, *expected})
+        if found.get(name, ...) != expected.get(name, ...)
+    ]
+    if differing:
+        raise CheckpointError(
+            f"{path} belongs to another run: {'; '.join(differing)}. Restore that, or start "
+            "afresh without resuming."
+        )
+
+
+def _shown(values: Mapping[str, Any], name: str) -> str:
+    return repr(values[name]) if name in values else "not set"
