@@ -1,4 +1,4 @@
-"""The entry of `run_inference.py` and `halo-mdn`: prepares JAX, runs a command, ends with a code.
+"""The entry of `run_inference.py` and `halo-mdn`: runs a command and ends with an exit code.
 
 Exit codes: 0 the command did its work (for a fit: the results are written, read the verdict);
 1 an unexpected error, with a traceback; 2 bad input or a wrong setting, with one sentence;
@@ -8,14 +8,9 @@ Exit codes: 0 the command did its work (for a fit: the results are written, read
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-import jax
-
-from halo_mdn.config.schema import RuntimeConfig
 from halo_mdn.errors import InputError
 from halo_mdn.sampling import CheckpointError, Interrupted
 
@@ -39,53 +34,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nInterrupted; nothing was written.", file=sys.stderr)
         return INTERRUPTED
-
-
-def set_up_jax(runtime: RuntimeConfig) -> str:
-    """Choose platform, precision and compile cache; must come before anything is computed.
-
-    Returns
-    -------
-    str
-        The device in words, such as ``"cpu, float64"``.
-
-    Raises
-    ------
-    InputError
-        If the platform is not there, or the cache folder cannot be made.
-    """
-    jax.config.update("jax_enable_x64", runtime.precision == "float64")
-    # Graphics processors would round float32 products to 10 bits.
-    jax.config.update("jax_default_matmul_precision", "highest")
-    if runtime.platform != "auto":
-        jax.config.update("jax_platforms", runtime.platform)
-    if (cache := cache_folder(runtime.compile_cache)) is not None:
-        _make_cache(cache)
-    try:
-        device = jax.devices()[0]
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"runtime.platform is {runtime.platform!r}: {reason}") from None
-    return f"{device.platform}, {runtime.precision}"
-
-
-def cache_folder(compile_cache: str) -> Path | None:
-    """The folder of compiled programs that the setting means; None for no cache."""
-    if compile_cache in ("none", ""):
-        return None
-    if compile_cache != "user":
-        return Path(compile_cache)
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "halo_mdn" / "jax"
-
-
-def _make_cache(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"cannot make the compile cache {folder}: {error.strerror}; set "
-            "runtime.compile_cache to another folder or to none"
-        ) from None
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -6,9 +6,11 @@ import argparse
 
 from halo_mdn.cli.parser import add_setting_flags, given_settings
 from halo_mdn.config import load_config
-from halo_mdn.launch import set_up_jax
 from halo_mdn.model_files import find_run_file
 from halo_mdn.progress import Display
+from halo_mdn.run import describe, fit, prepare
+from halo_mdn.run_folder import claim_folder
+from halo_mdn.runtime import set_up_jax
 
 DEFAULT_RUN = "quickstart"
 
@@ -26,9 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN.toml",
         help=f"run file, or the name of a shipped one (default: {DEFAULT_RUN})",
     )
-    earlier = parser.add_mutually_exclusive_group()
-    earlier.add_argument("--resume", action="store_true", help="go on from the checkpoint")
-    earlier.add_argument("--overwrite", action="store_true", help="replace earlier results")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the checkpoint of an unfinished run"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the results of an earlier run"
+    )
     add_setting_flags(parser)
 
 
@@ -36,15 +41,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Fit; the exit code is 0 once results are written, whatever the verdict."""
     run_file = find_run_file(arguments.run_file)
     config = load_config(run_file, given_settings(arguments))
-    # NumPyro and everything that computes is imported once the settings are known to be right.
-    from halo_mdn.run import fit
-
-    fit(
-        config,
-        run_file,
-        display=Display(),
-        set_up=set_up_jax,
-        resume=arguments.resume,
-        overwrite=arguments.overwrite,
-    )
+    folder = claim_folder(config, run_file, resume=arguments.resume, overwrite=arguments.overwrite)
+    device = set_up_jax(config.runtime)
+    inputs = prepare(config)
+    display = Display()
+    display.say(describe(config, inputs, folder, device=device))
+    fit(config, inputs, folder, display=display, resume=arguments.resume)
     return 0

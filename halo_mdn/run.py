@@ -1,0 +1,178 @@
+"""A whole run: from validated inputs to a diagnosed posterior in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.tree_util import Partial
+
+import halo_mdn as hm
+from halo_mdn import diagnostics, figures
+from halo_mdn.config import RunConfig, to_json, to_toml
+from halo_mdn.errors import InputError
+from halo_mdn.identified import IdentifiedFunctions, identified_functions
+from halo_mdn.io import RunData, load_data
+from halo_mdn.model_files import find_model_file, load_model
+from halo_mdn.progress import Display, duration
+from halo_mdn.run_folder import POSTERIOR, RunFolder
+from halo_mdn.sampling import Draws, NutsSettings, find_start, run_nuts
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run needs, validated: nothing has been compiled yet."""
+
+    model: Callable[..., None]
+    bias: hm.NeuralBias
+    settings: NutsSettings
+    data: RunData
+
+
+def prepare(config: RunConfig) -> Inputs:
+    """Load and validate everything that a configuration names.
+
+    Raises
+    ------
+    InputError
+        If a setting, the model file or the data are wrong.
+    """
+    data = load_data(config.data)
+    shape = {name: value for name, value in asdict(config.model).items() if name != "name"}
+    bias = hm.NeuralBias(
+        **shape,
+        mass_threshold=config.data.mass_threshold,
+        density_floor=config.data.density_floor,
+    )
+    data.halos.grid.domain_shape(bias.kernel_size)  # type: ignore[arg-type]  # refuses small grids
+    try:
+        settings = NutsSettings(**asdict(config.sampler))
+    except ValueError as error:
+        raise InputError(f"[sampler]: {error}") from None
+    return Inputs(load_model(config.model.name), bias, settings, data)
+
+
+def describe(config: RunConfig, inputs: Inputs, folder: RunFolder, *, device: str) -> str:
+    """What is about to be fitted, in a few lines."""
+    data, bias, settings = inputs.data, inputs.bias, inputs.settings
+    grid, halos = data.halos.grid, data.halos
+    voxels = " x ".join(map(str, grid.shape))
+    sides = " x ".join(f"{side:g}" for side in dict.fromkeys(grid.box_size))
+    dropped = f", {data.num_dropped:,} below it dropped" if data.num_dropped else ""
+    floor = f", floor {bias.density_floor:g} on 1 + delta" if bias.density_floor else ""
+    catalogues = f" in {halos.num_catalogues} catalogues" if halos.num_catalogues > 1 else ""
+    lines = {
+        "field": f"{config.data.field}: {voxels} voxels, {sides} Mpc/h, {grid.boundary}{floor}",
+        "halos": f"{halos.num_halos:,}{catalogues} above {bias.mass_threshold:g} Msun/h{dropped}",
+        "model": f"{config.model.name}: {bias.num_params} parameters, "
+        f"Normal(0, {bias.prior_scale:g}) priors",
+        "sampler": f"NUTS, {settings.num_chains} chains, {settings.num_warmup} warm-up and "
+        f"{settings.num_samples} kept draws each, seed {config.seed}",
+        "device": device,
+        "results": f"{folder.path}",
+    }
+    return "\n".join(f"{name:8} {text}" for name, text in lines.items())
+
+
+def fit(
+    config: RunConfig, inputs: Inputs, folder: RunFolder, *, display: Display, resume: bool = False
+) -> diagnostics.Summary:
+    """Sample the posterior, diagnose it and write the results.
+
+    Parameters
+    ----------
+    config : RunConfig
+    inputs : Inputs
+        From `prepare`.
+    folder : RunFolder
+        Where results and the checkpoint go.
+    display : Display
+        Where progress and results are shown.
+    resume : bool
+        Go on from the folder's checkpoint.
+
+    Raises
+    ------
+    Interrupted
+        After Ctrl-C or SIGTERM, with a checkpoint written.
+    CheckpointError
+        If the checkpoint belongs to another run.
+    """
+    bias, data = inputs.bias, inputs.data
+    draws = sample(config, inputs, folder.checkpoint, display, resume=resume)
+    display.say(f"Sampled in {duration(draws.wall_time_s)}; computing diagnostics")
+    attrs = provenance(config, inputs)
+    posterior = diagnostics.build(bias, draws, data.delta, data.halos, attrs=attrs)
+    summary = diagnostics.summarise(posterior)
+    with folder.staged() as stage:
+        (stage / "config.toml").write_text(to_toml(config), encoding="utf-8")
+        summary.write_text(stage / "summary.txt")
+        summary.write_csv(stage / "diagnostics.csv")
+        diagnostics.write(posterior, stage / POSTERIOR)
+        if config.output.figures:
+            figures.write_figures(posterior, stage)
+        names = sorted(part.name for part in stage.iterdir())
+    display.say(f"\n{summary.to_text()}\n\n{summary.verdict.to_text()}\n\nWrote")
+    for name in names:
+        display.say(f"  {folder.path / name}")
+    return summary
+
+
+def sample(
+    config: RunConfig, inputs: Inputs, checkpoint: Path, display: Display, *, resume: bool
+) -> Draws:
+    """Find where to start, then run NUTS."""
+    bias, data = inputs.bias, inputs.data
+    start_key, nuts_key = jax.random.split(jax.random.PRNGKey(config.seed))
+    log_likelihood = hm.fixed_field_likelihood(bias, data.delta, data.halos)
+    functions = identified_functions(bias, data.delta, data.halos)
+    start = None
+    if not resume:
+        display.say("\nLooking for the best starting points")
+        start = find_start(
+            log_likelihood,
+            bias,
+            start_key,
+            num_chains=inputs.settings.num_chains,
+            **asdict(config.start),
+        )
+        display.say(start.description)
+    return run_nuts(
+        inputs.model,
+        (bias, log_likelihood),
+        start=start,
+        key=nuts_key,
+        settings=inputs.settings,
+        checkpoint=checkpoint,
+        fingerprint=fingerprint(config, inputs),
+        monitor=Partial(IdentifiedFunctions.constrained, functions),
+        progress=display.update,
+        resume=resume,
+    )
+
+
+def fingerprint(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
+    """What must be the same for a checkpoint to be resumed, beside what the sampler compares."""
+    return {
+        "data files": sorted(inputs.data.hashes.values()),
+        "model": asdict(config.model),
+        "model file": find_model_file(config.model.name).read_text(encoding="utf-8"),
+        "precision": config.runtime.precision,
+        "seed": config.seed,
+    }
+
+
+def provenance(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
+    """Attributes of the posterior that say where it comes from."""
+    known = inputs.data.settings
+    return {
+        "config": to_json(config),
+        "seed": config.seed,
+        "input_hashes": inputs.data.hashes,
+        "redshift": known.redshift,
+        "mass_definition": known.mass_definition,
+        "cosmology": known.cosmology,
+    }
