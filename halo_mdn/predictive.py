@@ -1,0 +1,225 @@
+"""Expected numbers of halos, by environment, mass and sub-box, for each draw of a posterior.
+
+Where the network squeezes a voxel into one number (one filter, one multipole: the default model),
+the expected number above a mass is a smooth function of that number, the NPE field. Then the voxels
+are counted in fine bins of it, and the mixture is evaluated at the bins alone: the cost is one pass
+over the field per draw, whatever the number of masses. Otherwise the mixture is evaluated per
+voxel. Draws go through one after another, so that memory does not grow with their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from halo_mdn.mass_function import log_density, log_integral
+from halo_mdn.network import NeuralBias, mixture_of_features, mixture_parameters, npe_field
+from halo_mdn.poisson_process import FixedFieldLikelihood
+
+_NODES = 2048  # bins of the NPE field; their width enters the result squared, about 1e-5 of it
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("features", "weight", "label", "log_edges"),
+    meta_fields=("bias", "num_labels", "binned"),
+)
+@dataclass(frozen=True)
+class ExpectedCounts:
+    """Expected number of halos per label of voxels and mass bin; made by `expected_counts`.
+
+    It is a pytree: pass it to jitted functions as an argument.
+
+    Attributes
+    ----------
+    features : array (F, N)
+        Shell features of the voxels of the domain.
+    weight : array (N,) or scalar
+        Voxel volume in (Mpc/h)^3 times completeness times number of catalogues.
+    label : array (N,) of int
+        Which sum a voxel belongs to.
+    log_edges : array (B,)
+        Lower edges of the mass bins in ln(Msun/h); the last bin is open.
+    bias : NeuralBias
+    num_labels : int
+    binned : bool
+        Whether to go through bins of the NPE field.
+    """
+
+    features: Array
+    weight: Array
+    label: Array
+    log_edges: Array
+    bias: NeuralBias
+    num_labels: int
+    binned: bool
+
+    def __call__(self, params: Array) -> Array:
+        """Expected counts, shape (num_labels, B), for params (num_params,)."""
+        return _counts(self, jnp.asarray(params, self.features.dtype))
+
+
+def expected_counts(
+    log_l: FixedFieldLikelihood,
+    label: np.ndarray,
+    log_edges: np.ndarray,
+    *,
+    binned: bool | None = None,
+) -> ExpectedCounts:
+    """Prepare the expected counts of a field.
+
+    Parameters
+    ----------
+    log_l : FixedFieldLikelihood
+        Holds the field's features and the completeness.
+    label : array (N,) of int
+        Label of each voxel of the domain, from 0.
+    log_edges : array (B,)
+        Lower edges of the mass bins in ln(Msun/h), increasing; the last bin is open.
+    binned : bool, optional
+        By default wherever the model allows it.
+    """
+    dtype = log_l.features.dtype
+    volume = log_l.grid.voxel_volume * log_l.num_catalogues
+    weight = jnp.full(log_l.features.shape[1], volume, dtype)
+    if log_l.completeness is not None:
+        weight = weight * log_l.completeness
+    one_number = log_l.bias.filters * len(log_l.bias.multipoles) == 1
+    return ExpectedCounts(
+        features=log_l.features,
+        weight=weight,
+        label=jnp.asarray(label, jnp.int32),
+        log_edges=jnp.asarray(log_edges, dtype),
+        bias=log_l.bias,
+        num_labels=int(np.max(label)) + 1,
+        binned=one_number if binned is None else binned and one_number,
+    )
+
+
+def evaluate(function: Callable[[Array], Array], params: np.ndarray) -> np.ndarray:
+    """A function of the parameters (a pytree) at many draws: (..., P) to (..., *its shape)."""
+    flat = jnp.asarray(params.reshape(-1, params.shape[-1]))
+    values = np.asarray(_of_draws(function, flat), dtype=float)
+    return values.reshape(*params.shape[:-1], *values.shape[1:])
+
+
+def block_log_likelihood(
+    log_l: FixedFieldLikelihood, block: np.ndarray, params: np.ndarray, expected: np.ndarray
+) -> np.ndarray:
+    """Log-likelihood of sub-boxes, (..., B), from their expected numbers of halos, (..., B).
+
+    The same as ``log_l.by_block``, which evaluates the network at every voxel; here it is
+    evaluated only at the halos.
+    """
+    used = np.asarray(log_l.used)
+    voxel = np.asarray(log_l.halo_voxel)[used]
+    coverage = None if log_l.completeness is None else jnp.log(log_l.completeness[voxel])
+    sums = _HaloSums(
+        features=log_l.features[:, voxel],
+        log_mass=jnp.asarray(log_l.log_mass)[used],
+        log_completeness=coverage,
+        block=jnp.asarray(block[voxel], jnp.int32),
+        bias=log_l.bias,
+        num_blocks=expected.shape[-1],
+    )
+    return evaluate(sums, params) - expected
+
+
+def mean_expected_per_voxel(log_l: FixedFieldLikelihood, params: np.ndarray) -> np.ndarray:
+    """Expected number of halos in each voxel of the domain, (N,), averaged over draws (D, P)."""
+    every = expected_counts(log_l, np.zeros(1, int), np.log([log_l.bias.mass_threshold]))
+    dtype = every.features.dtype
+    return np.asarray(_mean_per_voxel(every, jnp.asarray(params, dtype)), dtype=float)
+
+
+def observed_counts(
+    log_l: FixedFieldLikelihood, label: np.ndarray, log_edges: np.ndarray
+) -> np.ndarray:
+    """Observed number of halos per label and mass bin, (num_labels, B), to set beside them."""
+    used = np.asarray(log_l.used)
+    halo_label = np.asarray(label)[np.asarray(log_l.halo_voxel)[used]]
+    mass_bin = np.searchsorted(log_edges, np.asarray(log_l.log_mass)[used] + 1e-9, "right") - 1
+    counts = np.zeros((int(np.max(label)) + 1, len(log_edges)), dtype=int)
+    np.add.at(counts, (halo_label, np.maximum(mass_bin, 0)), 1)
+    return counts
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("features", "log_mass", "log_completeness", "block"),
+    meta_fields=("bias", "num_blocks"),
+)
+@dataclass(frozen=True)
+class _HaloSums:
+    """Sum of ``ln(c n)`` over the halos of each sub-box, from the features at the halos."""
+
+    features: Array
+    log_mass: Array
+    log_completeness: Array | None
+    block: Array
+    bias: NeuralBias
+    num_blocks: int
+
+    def __call__(self, params: Array) -> Array:
+        log_n = log_density(mixture_of_features(self.bias, params, self.features), self.log_mass)
+        log_n = log_n if self.log_completeness is None else log_n + self.log_completeness
+        return jax.ops.segment_sum(log_n, self.block, self.num_blocks)
+
+
+@jax.jit
+def _of_draws(function: Callable[[Array], Array], params: Array) -> Array:
+    return jax.lax.map(function, params)
+
+
+def _counts(counts: ExpectedCounts, params: Array) -> Array:
+    per_edge = _above_binned if counts.binned else _above_per_voxel
+    above = per_edge(counts, params)
+    return jnp.concatenate([above[:, :-1] - above[:, 1:], above[:, -1:]], axis=1)
+
+
+def _above_per_voxel(counts: ExpectedCounts, params: Array) -> Array:
+    """Expected counts above each edge, (num_labels, B), voxel by voxel."""
+    mixture = mixture_of_features(counts.bias, params, counts.features)
+
+    def above(log_edge: Array) -> Array:
+        expected = counts.weight * jnp.exp(log_integral(mixture, log_edge))
+        return jax.ops.segment_sum(expected, counts.label, counts.num_labels)
+
+    return jax.lax.map(above, counts.log_edges).T
+
+
+def _above_binned(counts: ExpectedCounts, params: Array) -> Array:
+    """The same through bins of the NPE field, shared out linearly between neighbouring nodes."""
+    blocks = counts.bias.unpack(params)
+    npe = npe_field(counts.bias, blocks, counts.features)[0]
+    low, high = jnp.min(npe), jnp.max(npe)
+    spacing = jnp.maximum((high - low) / (_NODES - 1), jnp.finfo(npe.dtype).tiny)
+    place = jnp.clip((npe - low) / spacing, 0, _NODES - 1)
+    left = jnp.minimum(place.astype(jnp.int32), _NODES - 2)
+    share = (place - left) * counts.weight
+    node = counts.label * _NODES + left
+    sums = jnp.zeros(counts.num_labels * _NODES, npe.dtype)
+    sums = sums.at[node].add(counts.weight - share).at[node + 1].add(share)
+    nodes = low + spacing * jnp.arange(_NODES, dtype=npe.dtype)
+    mixture = mixture_parameters(counts.bias, blocks, nodes[None])
+    above = jax.vmap(lambda log_edge: jnp.exp(log_integral(mixture, log_edge)))(counts.log_edges)
+    # A bin without voxels must not turn an overflow elsewhere into a NaN.
+    sums = sums.reshape(counts.num_labels, _NODES)
+    terms = jnp.where(sums[:, None, :] > 0, sums[:, None, :] * above, 0)
+    return jnp.sum(terms, axis=-1)
+
+
+@jax.jit
+def _mean_per_voxel(counts: ExpectedCounts, params: Array) -> Array:
+    def add(total: Array, draw: Array) -> tuple[Array, None]:
+        mixture = mixture_of_features(counts.bias, draw, counts.features)
+        return total + jnp.exp(log_integral(mixture, counts.log_edges[0])), None
+
+    total, _ = jax.lax.scan(add, jnp.zeros_like(counts.weight), params)
+    return counts.weight * total / len(params)
