@@ -18,6 +18,7 @@ from halo_mdn.identified import IdentifiedFunctions, identified_functions
 from halo_mdn.io import RunData, load_data
 from halo_mdn.model_files import find_model_file, load_model
 from halo_mdn.progress import Display, duration
+from halo_mdn.provenance import hash_of_file, provenance
 from halo_mdn.run_folder import POSTERIOR, RunFolder
 from halo_mdn.sampling import Draws, NutsSettings, find_start, run_nuts
 
@@ -104,8 +105,16 @@ def fit(
     bias, data = inputs.bias, inputs.data
     draws = sample(config, inputs, folder.checkpoint, display, resume=resume)
     display.say(f"Sampled in {duration(draws.wall_time_s)}; computing diagnostics")
-    attrs = provenance(config, inputs)
-    posterior = diagnostics.build(bias, draws, data.delta, data.halos, attrs=attrs)
+    posterior = diagnostics.build(
+        bias,
+        draws,
+        data.delta,
+        data.halos,
+        attrs=attributes(config, inputs),
+        max_tree_depth=inputs.settings.max_tree_depth,
+        predictive_draws=config.output.predictive_draws,
+        seed=config.seed,
+    )
     summary = diagnostics.summarise(posterior)
     with folder.staged() as stage:
         (stage / "config.toml").write_text(to_toml(config), encoding="utf-8")
@@ -157,22 +166,20 @@ def sample(
 def fingerprint(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
     """What must be the same for a checkpoint to be resumed, beside what the sampler compares."""
     return {
-        "data files": sorted(inputs.data.hashes.values()),
-        "model": asdict(config.model),
-        "model file": find_model_file(config.model.name).read_text(encoding="utf-8"),
+        **{f"content of {name}": hash_of_file(path) for name, path in inputs.data.files.items()},
+        "content of the model file": hash_of_file(find_model_file(config.model.name)),
         "precision": config.runtime.precision,
         "seed": config.seed,
     }
 
 
-def provenance(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
-    """Attributes of the posterior that say where it comes from."""
+def attributes(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
+    """Where the posterior comes from."""
     known = inputs.data.settings
-    return {
-        "config": to_json(config),
-        "seed": config.seed,
-        "input_hashes": inputs.data.hashes,
-        "redshift": known.redshift,
-        "mass_definition": known.mass_definition,
-        "cosmology": known.cosmology,
+    files = {**inputs.data.files, "model": find_model_file(config.model.name)}
+    conventions = {
+        "redshift": "not given" if known.redshift is None else known.redshift,
+        "mass_definition": known.mass_definition or "not given",
+        "cosmology": known.cosmology or "not given",
     }
+    return provenance(seed=config.seed, configuration=to_json(config), inputs=files) | conventions

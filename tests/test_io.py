@@ -54,7 +54,7 @@ def test_npz_round_trip(tmp_path: Path, arrays) -> None:
     np.testing.assert_allclose(read.halos.mass, arrays["mass"], rtol=1e-14)  # through ln and exp
     np.testing.assert_array_equal(read.halos.position, arrays["position"])
     assert read.halos.grid.box_size == (BOX, BOX, BOX)
-    assert len(read.hashes) == 2
+    assert set(read.files) == {"field", "catalogue_0"}
 
 
 def test_csv_gives_the_same_halos(tmp_path: Path, arrays) -> None:
@@ -124,7 +124,7 @@ def test_completeness_and_a_mask_from_their_own_files(tmp_path: Path, arrays) ->
     )
     assert read.halos.num_halos == arrays["used"].sum()
     np.testing.assert_array_equal(read.halos.completeness, 0.5)
-    assert len(read.hashes) == 4
+    assert set(read.files) == {"field", "catalogue_0", "completeness", "selected"}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +30,11 @@ def read_array(path: Path, key: str = "", *, usual_name: str = "") -> np.ndarray
         raise InputError(f"cannot read {path}: expected a .npy or .npz file")
     try:
         loaded = np.load(path, allow_pickle=False)
-        array = loaded if isinstance(loaded, np.ndarray) else _pick(loaded, path, key, usual_name)
+        if isinstance(loaded, np.ndarray):
+            array = loaded
+        else:
+            with loaded:
+                array = _pick(loaded, path, key, usual_name)
     except InputError:
         raise
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
@@ -71,12 +74,6 @@ def unreadable(path: Path, error: Exception) -> InputError:
         return InputError(f"there is no file {path}")
     reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
     return InputError(f"cannot read {path}: {reason}")
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _pick(archive: np.lib.npyio.NpzFile, path: Path, key: str, usual_name: str) -> np.ndarray:

@@ -12,7 +12,7 @@ from halo_mdn.config.schema import DataConfig, is_example
 from halo_mdn.density import check_density
 from halo_mdn.errors import InputError
 from halo_mdn.grid import Grid
-from halo_mdn.io.arrays import file_hash, read_array, read_columns
+from halo_mdn.io.arrays import read_array, read_columns
 from halo_mdn.io.example import example_path, with_example_values
 
 
@@ -28,8 +28,8 @@ class RunData:
         One catalogue, or several stacked.
     num_dropped : int
         Halos left out because they are below the mass threshold.
-    hashes : dict
-        SHA-256 of every file read, by its path.
+    files : dict
+        Every file that was read, by what it holds.
     settings : DataConfig
         The settings, with what the example knows about itself filled in.
     """
@@ -37,7 +37,7 @@ class RunData:
     delta: np.ndarray
     halos: HaloCatalogue
     num_dropped: int
-    hashes: dict[str, str]
+    files: dict[str, Path]
     settings: DataConfig
 
 
@@ -64,7 +64,7 @@ def load_data(data: DataConfig) -> RunData:
     if not catalogues:
         raise InputError("data.catalogue is an empty list, expected at least one halo catalogue")
     halos = catalogues[0] if len(catalogues) == 1 else HaloCatalogue.stack(catalogues)
-    return RunData(delta, halos, num_dropped, _hashes(data), data)
+    return RunData(delta, halos, num_dropped, _files(data), data)
 
 
 def read_field(data: DataConfig) -> np.ndarray:
@@ -174,7 +174,8 @@ def _path(name: str) -> Path:
     return example_path() if is_example(name) else Path(name)
 
 
-def _hashes(data: DataConfig) -> dict[str, str]:
-    names = [data.field, *data.catalogue, data.completeness]
-    names += [data.selected] if data.selected.endswith(".npy") else []
-    return {name: file_hash(_path(name)) for name in dict.fromkeys(names) if name}
+def _files(data: DataConfig) -> dict[str, Path]:
+    catalogues = {f"catalogue_{i}": name for i, name in enumerate(data.catalogue)}
+    mask = data.selected if data.selected.endswith(".npy") else ""
+    names = {"field": data.field, "completeness": data.completeness, "selected": mask, **catalogues}
+    return {what: _path(name) for what, name in names.items() if name}
