@@ -29,12 +29,11 @@ def read_array(path: Path, key: str = "", *, usual_name: str = "") -> np.ndarray
     if path.suffix not in (".npy", ".npz"):
         raise InputError(f"cannot read {path}: expected a .npy or .npz file")
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            array = loaded
-        else:
-            with loaded:
-                array = _pick(loaded, path, key, usual_name)
+        # Our own stream: np.load leaves the file of a damaged archive open.
+        with path.open("rb") as stream:
+            loaded = np.load(stream, allow_pickle=False)
+            is_array = isinstance(loaded, np.ndarray)
+            array = loaded if is_array else _pick(loaded, path, key, usual_name)
     except InputError:
         raise
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
