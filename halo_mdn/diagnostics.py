@@ -186,7 +186,14 @@ def _rows(dataset: xr.Dataset, kind: str) -> Iterator[Row]:
             if not moving[index]:  # ArviZ gives a constant chain as many effective draws as draws
                 numbers.update(rhat=np.nan, ess_bulk=np.nan, ess_tail=np.nan, mcse=np.nan)
             label = _label(values, index)
-            yield Row(label, kind, bool(supported[index]), moved=bool(moving[index]), **numbers)
+            yield Row(
+                label=label,
+                kind=kind,
+                decides=bool(supported[index]),
+                moved=bool(moving[index]),
+                index=index,
+                **numbers,
+            )
 
 
 def _moving(values: np.ndarray) -> np.ndarray:

@@ -1,9 +1,9 @@
 """Environments: the voxels of a field sorted by density, from void to cluster.
 
 The density of a voxel's environment is the exponential of the mean of ``ln(1 + delta)`` over the
-kernel around it, the surroundings that the model sees. Voxels fall into classes between quantiles of that
-density, finer towards the densest voxels because halos are there; each class is represented by the
-voxel closest to the median of its shell means, a real voxel of the field.
+kernel around it, the surroundings that the model sees. Voxels fall into classes between quantiles
+of that density, finer towards the densest voxels because massive halos are there. Each class is
+represented by the voxel closest to the median of its shell means, a real voxel of the field.
 """
 
 from __future__ import annotations

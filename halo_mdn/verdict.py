@@ -39,6 +39,8 @@ class Row:
         Rank-normalised split R-hat and effective sample sizes; NaN where they cannot be had.
     moved : bool
         Whether every chain took more than one value, all of them finite.
+    index : tuple of int
+        Where the scalar sits in its variable.
     """
 
     label: str
@@ -51,6 +53,7 @@ class Row:
     ess_bulk: float
     ess_tail: float
     moved: bool = True
+    index: tuple[int, ...] = ()
 
     @property
     def ess(self) -> float:
