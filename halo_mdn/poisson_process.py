@@ -246,7 +246,7 @@ def _log_expected(bias: NeuralBias, params: Array, delta: Array, grid: Grid) -> 
 
 def _exp_or_inf(log_value: Array) -> Array:
     """``exp``, with inf and a zero gradient, rather than a NaN, where it overflows."""
-    cap = 0.98 * float(np.log(jnp.finfo(log_value.dtype).max))
+    cap = 0.9 * float(np.log(jnp.finfo(log_value.dtype).max))
     fits = log_value < cap
     return jnp.where(fits, jnp.exp(jnp.where(fits, log_value, 0)), jnp.inf)
 
