@@ -7,10 +7,15 @@ be made again from the netCDF file. The definitions are those of Vehtari, Gelman
 
 What a pipeline calls, in this order::
 
-    posterior = diagnostics.build(bias, draws, delta, halos, attrs=...)   # after sampling
+    posterior = diagnostics.build(
+        bias, draws, delta, halos,
+        max_tree_depth=settings.max_tree_depth,
+        attrs={"seed": ..., "config": ..., "input_hashes": {...}},
+    )
     diagnostics.write(posterior, "runs/NAME/posterior.nc")
     summary = diagnostics.summarise(posterior)       # or of diagnostics.read(path)
-    summary.verdict.sentence, summary.verdict.advice, summary.to_text()
+    summary.verdict.to_text(), summary.to_text()
+    summary.write_text("runs/NAME/summary.txt")
     summary.write_csv("runs/NAME/diagnostics.csv")
     figures.write_figures(posterior, "runs/NAME")    # halo_mdn.figures
 """
@@ -30,7 +35,7 @@ from types import ModuleType
 import numpy as np
 import xarray as xr
 
-from halo_mdn.posterior import FUNCTION_NAMES, build, provenance, read, replace_file, write
+from halo_mdn.posterior import FUNCTION_NAMES, build, read, replace_file, write
 from halo_mdn.verdict import Row, RunStatistics, Verdict, verdict
 
 __all__ = [
@@ -39,7 +44,6 @@ __all__ = [
     "Summary",
     "Verdict",
     "build",
-    "provenance",
     "read",
     "run_statistics",
     "summarise",

@@ -1,15 +1,17 @@
 """Pictures of a posterior, drawn from the container alone.
 
-Colours are those of Okabe & Ito, told apart with any colour vision; lines of chains and environments
-also differ in lightness. Figures are made without pyplot, so that no global state or display is
-involved.
+Chains have the colours of Okabe & Ito; environments are ordered from void to cluster, and so are
+their colours (viridis) and marks. Both can be told apart with any colour vision. Figures are made
+without pyplot, so that no global state or display is involved.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import matplotlib
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -18,11 +20,13 @@ from matplotlib.figure import Figure
 from scipy.stats import chi2, rankdata
 
 from halo_mdn.diagnostics import run_statistics, table
-from halo_mdn.posterior import FUNCTION_NAMES, replace_file
+from halo_mdn.posterior import replace_file
 from halo_mdn.verdict import Row
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
-_SHOWN = 4  # functions in the trace figure: the worst of them
+CHAIN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKS = "osD^vP"
+_NUM_TRACES = 4  # functions in the trace figure: those with the fewest effective draws
+_RATIO = (0.2, 5.0)  # range of observed / expected; what lies beyond is marked at its edge
 
 
 def write_figures(posterior: xr.DataTree, folder: str | Path) -> list[Path]:
@@ -53,127 +57,112 @@ def mass_function_figure(posterior: xr.DataTree) -> Figure:
     """Halo mass function in environments: posterior bands over the data, and their ratio.
 
     Points are observed numbers per volume and ln M with 68 % Poisson intervals; bands are the
-    central 95 % and 68 % of the expected number under the posterior.
+    central 68 % and 95 % of the expected number under the posterior. In the ratio, triangles at
+    the edge point to values outside of it, and bins where hardly a halo is expected are left out.
     """
-    constant = posterior["constant_data"]
-    observed = posterior["observed_data"]["halos_by_environment"].values
-    expected = posterior["posterior_predictive"]["expected_by_environment"].values
+    constant = _arrays(posterior, "constant_data")
+    observed = _arrays(posterior, "observed_data")["halos_by_environment"]
+    expected = _arrays(posterior, "posterior_predictive")["expected_by_environment"]
     expected = expected.reshape(-1, *expected.shape[2:])
-    edges, width = _mass_edges(constant["mass_bin_lower"].values)
-    volume = constant["environment_volume"].values
+    edges, width = _mass_edges(constant["mass_bin_lower"])
+    volume, quantiles = constant["environment_volume"], constant["environment_quantile"]
     figure = Figure(figsize=(7.2, 7.6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2.4, 1))
-    quantiles = constant["environment_quantile"].values
     for e in reversed(range(len(volume))):
-        colour = COLOURS[e % len(COLOURS)]
-        scale = max(volume[e], 1e-300) * width
-        label = (
-            f"{100 * quantiles[e]:.3g} to {100 * quantiles[e + 1]:.3g} %"
-            f"  ({constant['environment'].values[e]})"
-        )
-        _bands(upper, edges, expected[:, e] / scale, colour)
-        _counts(upper, edges, observed[e], 1 / scale, colour, label)
-        mean = expected[:, e].mean(axis=0)
-        # Where hardly a halo is expected, a ratio says nothing.
-        shown = mean > 0.5
-        ratio_scale = np.where(shown, 1 / np.maximum(mean, 1e-300), np.nan)
-        _counts(lower, edges, np.where(shown, observed[e], 0), ratio_scale, colour, shift=e)
-    upper.set(yscale="log", ylabel=r"$\mathrm{d}n/\mathrm{d}\ln M$  [$(\mathrm{Mpc}/h)^{-3}$]")
-    positive = observed / (volume[:, None] * width)
-    floor = positive[positive > 0].min(initial=1.0)
-    upper.set_ylim(0.2 * floor, 4 * positive.max(initial=floor))
-    upper.legend(title="Voxels, from void to cluster", fontsize=8, title_fontsize=8, frameon=False)
-    lower.axhline(1, color="0.5", linewidth=0.8)
-    lower.set(
-        xscale="log",
-        yscale="log",
-        ylim=(0.2, 5),
-        xlabel=r"halo mass $M$  [$M_\odot/h$]",
-        ylabel="observed / expected",
-        yticks=(0.2, 0.5, 1, 2, 5),
-        yticklabels=("0.2", "0.5", "1", "2", "5"),
-    )
-    lower.minorticks_off()
-    upper.set_title("Halo mass function by environment: data (points) and posterior (bands)")
+        style = _environment_style(e, len(volume))
+        scale = 1 / (max(volume[e], 1e-300) * width)
+        _bands(upper, edges, expected[:, e] * scale, style["color"])
+        share = f"{100 * quantiles[e]:.3g} to {100 * quantiles[e + 1]:.3g} %"
+        label = f"{share}, around {constant['environment_density'][e]:.2g}"
+        place = np.sqrt(edges[1:] * edges[:-1])
+        _points(upper, place, observed[e], scale, label=label, **style)
+        place = place * np.exp(0.08 * (e - 0.5 * (len(volume) - 1)))
+        _ratios(lower, place, observed[e], expected[:, e].mean(axis=0), style)
+    _finish_mass_function(upper, lower, observed / (volume[:, None] * width))
     return figure
 
 
 def slice_figure(posterior: xr.DataTree) -> Figure:
     """Density, expected and observed numbers of halos in a slab through the middle of the box."""
-    constant = posterior["constant_data"]
-    sides = constant["box_size"].values
-    extent = (0.0, float(sides[0]), 0.0, float(sides[1]))
-    expected, observed = constant["slab_expected"].values, constant["slab_observed"].values
-    top = max(float(np.nanquantile(expected, 0.999)), float(observed.max()), 1e-3)
-    counts = {"cmap": "cividis", "norm": LogNorm(top / 100, top)}
-    density = np.clip(constant["slab_density"].values, 1e-3, None)
+    constant = _arrays(posterior, "constant_data")
+    expected, observed = constant["slab_expected"], constant["slab_observed"]
+    side = [float(length) for length in constant["box_size"][:2]]
+    finite = expected[np.isfinite(expected)]
+    top = max(float(finite.max(initial=0)), float(observed.max()), 1e-3)
+    counts: dict[str, Any] = {"cmap": "cividis", "norm": LogNorm(top / 100, top)}
+    grey: dict[str, Any] = {"cmap": "gray_r", "norm": LogNorm(0.1, 10)}
     panels = (
-        (density, r"density $1+\delta$", {"cmap": "gray_r", "norm": LogNorm(0.1, 10)}),
+        (constant["slab_density"], r"density, $1+\delta$", grey),
         (expected, "expected halos per column", counts),
-        (np.where(observed > 0, observed, np.nan), "observed halos per column", counts),
+        (observed, "observed halos per column", counts),
     )
-    figure = Figure(figsize=(11.5, 4.4), layout="constrained")
-    for axes, (values, title, style) in zip(
-        figure.subplots(1, 3, sharey=True), panels, strict=True
-    ):
-        axes.set_facecolor("#00224E" if title.startswith("observed") else "white")
-        image = axes.imshow(values.T, origin="lower", extent=extent, **style)
-        figure.colorbar(image, ax=axes, orientation="horizontal", shrink=0.9, label=title)
-        axes.set_xlabel(r"$x$  [$\mathrm{Mpc}/h$]")
+    figure = Figure(figsize=(11.5, 4.6), layout="constrained")
+    for axes, (values, title, style) in zip(figure.subplots(1, 3), panels, strict=True):
+        axes.set_facecolor(matplotlib.colormaps["cividis"](0.0))  # where there are none
+        shown = np.where(values > 0, values, np.nan).T
+        image = axes.imshow(shown, origin="lower", extent=(0.0, side[0], 0.0, side[1]), **style)
+        figure.colorbar(image, ax=axes, orientation="horizontal", pad=0.02, extend="both")
+        axes.set(title=title, xlabel=r"$x$  [$\mathrm{Mpc}/h$]")
     figure.axes[0].set_ylabel(r"$y$  [$\mathrm{Mpc}/h$]")
-    depth = float(posterior.attrs.get("slab_depth", np.nan))
-    figure.suptitle(f"A slab of {depth:.3g} Mpc/h through the middle of the box")
+    depth = float(constant["slab_depth"])
+    figure.suptitle(f"A slab {depth:.3g} Mpc/h thick through the middle of the box")
     return figure
 
 
 def trace_figure(posterior: xr.DataTree) -> Figure:
     """Traces and rank histograms of the identified functions that mix worst.
 
-    Where chains agree, their ranks are uniform: all bars at the dashed line.
+    Where chains agree, their ranks are uniform: all bars near the dashed line.
     """
-    dataset = posterior["posterior"].to_dataset()
+    variables = _arrays(posterior, "posterior")
     rows = [row for row in table(posterior) if row.kind == "function" and row.decides]
-    rows = sorted(rows, key=lambda row: row.ess)[:_SHOWN]
-    figure = Figure(figsize=(10, 1.2 + 1.9 * max(len(rows), 1)), layout="constrained")
-    grid = figure.subplots(max(len(rows), 1), 2, squeeze=False, width_ratios=(1.7, 1))
+    rows = sorted(rows, key=lambda row: row.ess)[:_NUM_TRACES]
+    num = max(len(rows), 1)
+    figure = Figure(figsize=(10, 1.2 + 1.9 * num), layout="constrained")
+    grid = figure.subplots(num, 2, squeeze=False, sharex="col", width_ratios=(1.7, 1))
     for (left, right), row in zip(grid, rows, strict=False):
-        values = _values_of(dataset, row)
+        values = _values_of(variables, row)
         for chain, trace in enumerate(values):
-            colour = COLOURS[chain % len(COLOURS)]
-            left.plot(trace, color=colour, linewidth=0.6, alpha=0.8, label=f"chain {chain}")
-        left.set_title(
-            f"{row.label}:  R-hat {row.rhat:.3f}, ESS {row.ess:.0f}", fontsize=9, loc="left"
-        )
+            style = {"color": _chain_colour(chain), "label": f"chain {chain}"}
+            left.plot(trace, linewidth=0.6, alpha=0.8, **style)
+        numbers = f"R-hat {row.rhat:.3f}, ESS {row.ess:.0f}"
+        left.set_title(f"{row.label}:  {numbers}", fontsize=9, loc="left")
         _rank_histogram(right, values)
-    left, right = grid[-1]
-    left.set_xlabel("draw")
-    right.set_xlabel("rank among the draws of all chains")
-    grid[0][1].set_title("ranks per chain", fontsize=9, loc="left")
+    grid[-1][0].set_xlabel("draw")
+    grid[-1][1].set_xlabel("rank among the draws of all chains")
+    grid[0][1].set_title("draws of each chain per range of ranks", fontsize=9, loc="left")
     handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, ncols=8, fontsize=8, frameon=False, loc="outside upper center")
     return figure
 
 
 def energy_figure(posterior: xr.DataTree) -> Figure:
-    """Energies of the chains beside their changes from draw to draw.
+    """Energies of each chain beside their changes from draw to draw.
 
     Where the changes are much narrower than the energies (E-BFMI below 0.3), the sampler explores
     the tails too slowly.
     """
-    energy = np.asarray(posterior["sample_stats"]["energy"].values, dtype=float)
+    energy = np.asarray(_arrays(posterior, "sample_stats")["energy"], dtype=float)
     ebfmi = run_statistics(posterior).ebfmi
-    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-    axes = figure.subplots()
-    for chain, values in enumerate(energy):
-        colour = COLOURS[chain % len(COLOURS)]
-        centred, change = values - values.mean(), np.diff(values)
-        bins = _bins(np.concatenate([centred, change]))
-        label = f"chain {chain}: E-BFMI {ebfmi[chain]:.2f}"
-        axes.hist(centred, bins, density=True, color=colour, alpha=0.25)
-        axes.hist(change, bins, density=True, color=colour, histtype="step", label=label)
-    axes.set(xlabel="energy minus its mean (filled), change per draw (lines)", ylabel="density")
-    axes.legend(frameon=False, fontsize=8)
-    axes.set_title("Energy of the sampler")
+    columns = min(len(energy), 4)
+    lines = -(-len(energy) // columns)
+    figure = Figure(figsize=(2.2 + 2.2 * columns, 1 + 2.2 * lines), layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
+    bins = _bins(np.concatenate([_centred(energy).ravel(), np.diff(energy).ravel()]), energy.shape)
+    for chain, axes in enumerate(grid.ravel()[: len(energy)]):
+        change, colour = np.diff(energy[chain]), _chain_colour(chain)
+        marginal = {"color": colour, "alpha": 0.3, "label": "energy minus mean"}
+        axes.hist(_centred(energy)[chain], bins, density=True, **marginal)
+        line = {"color": colour, "histtype": "step", "label": "change per draw"}
+        if change.size:
+            axes.hist(change, bins, density=True, **line)
+        axes.set_title(f"chain {chain}: E-BFMI {ebfmi[chain]:.2f}", fontsize=9)
+        axes.set_yticks([])
+    for axes in grid.ravel()[len(energy) :]:
+        axes.set_axis_off()
+    figure.supxlabel("energy of the sampler (dimensionless, like ln posterior)", fontsize=9)
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, ncols=2, fontsize=8, frameon=False, loc="outside upper center")
     return figure
 
 
@@ -181,66 +170,101 @@ def _save(figure: Figure, path: Path) -> Path:
     return replace_file(path, lambda part: figure.savefig(part, format="png", dpi=130))
 
 
-def _mass_edges(lower: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Edges for drawing, the open last bin as wide as the others, and widths in ln M."""
-    step = np.log(lower[1] / lower[0]) if len(lower) > 1 else np.log(10)
-    return np.append(lower, lower[-1] * np.exp(step)), np.full(len(lower), step)
+def _arrays(posterior: xr.DataTree, group: str) -> dict[str, np.ndarray]:
+    dataset = posterior[group].to_dataset()
+    return {str(name): np.asarray(values) for name, values in dataset.data_vars.items()}
 
 
-def _bands(axes: Axes, edges: np.ndarray, draws: np.ndarray, colour: str) -> None:
+def _environment_style(e: int, num: int) -> dict[str, Any]:
+    shade = 0.05 + 0.85 * e / max(num - 1, 1)
+    return {"color": matplotlib.colormaps["viridis"](shade), "marker": _MARKS[e % len(_MARKS)]}
+
+
+def _chain_colour(chain: int) -> str:
+    return CHAIN_COLOURS[chain % len(CHAIN_COLOURS)]
+
+
+def _mass_edges(lower: np.ndarray) -> tuple[np.ndarray, float]:
+    """Edges for drawing, the open last bin as wide as the others, and the width in ln M."""
+    step = float(np.log(lower[1] / lower[0])) if len(lower) > 1 else float(np.log(10))
+    return np.append(lower, lower[-1] * np.exp(step)), step
+
+
+def _bands(axes: Axes, edges: np.ndarray, draws: np.ndarray, colour: Any) -> None:
     for tail, alpha in ((0.025, 0.25), (0.16, 0.45)):
         low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
         low, high = (np.append(side, side[-1]) for side in (low, high))
         axes.fill_between(edges, low, high, step="post", color=colour, alpha=alpha, linewidth=0)
-    middle = np.median(draws, axis=0)
-    axes.stairs(middle, edges, color=colour, linewidth=0.8, baseline=None)
+    axes.stairs(np.median(draws, axis=0), edges, color=colour, linewidth=0.8, baseline=None)
 
 
-def _counts(
-    axes: Axes,
-    edges: np.ndarray,
-    counts: np.ndarray,
-    scale: np.ndarray,
-    colour: str,
-    label: str | None = None,
-    shift: int = 0,
+def _points(
+    axes: Axes, place: np.ndarray, counts: np.ndarray, scale: float | np.ndarray, **style: Any
 ) -> None:
-    """Points with 68 % Poisson intervals (Garwood), shifted sideways so that they do not overlap."""
-    low = np.where(counts > 0, chi2.ppf(0.16, 2 * np.maximum(counts, 0.5)) / 2, 0)
+    """Counts with central 68 % Poisson intervals (Garwood 1936), times a scale."""
+    seen, scale = counts > 0, np.broadcast_to(scale, counts.shape)
+    low = chi2.ppf(0.16, 2 * np.maximum(counts, 1)) / 2
     high = chi2.ppf(0.84, 2 * (counts + 1)) / 2
-    place = np.sqrt(edges[1:] * edges[:-1]) * np.exp(0.07 * (shift - 2.5) if shift else 0)
-    seen = counts > 0
     errors = np.stack([counts - low, high - counts])[:, seen] * scale[seen]
-    axes.errorbar(
-        place[seen],
-        (counts * scale)[seen],
-        errors,
-        fmt="o",
-        color=colour,
-        markersize=4,
-        elinewidth=1,
-        label=label,
+    look: dict[str, Any] = {"linestyle": "none", "markersize": 4, "elinewidth": 1}
+    axes.errorbar(place[seen], (counts * scale)[seen], errors, **look, **style)
+
+
+def _ratios(
+    axes: Axes, place: np.ndarray, counts: np.ndarray, mean: np.ndarray, style: dict[str, Any]
+) -> None:
+    worth = mean > 1
+    place, counts, mean = place[worth], counts[worth], mean[worth]
+    ratio = counts / mean
+    inside = (ratio >= _RATIO[0]) & (ratio <= _RATIO[1])
+    _points(axes, place[inside], counts[inside], 1 / mean[inside], **style)
+    for outside, edge, mark in ((ratio < _RATIO[0], 1.1, "v"), (ratio > _RATIO[1], 1 / 1.1, "^")):
+        at = np.full(outside.sum(), _RATIO[mark == "^"] * edge)
+        axes.plot(place[outside], at, mark, color=style["color"], markersize=6, fillstyle="none")
+
+
+def _finish_mass_function(upper: Axes, lower: Axes, density: np.ndarray) -> None:
+    least = density[density > 0].min(initial=1.0)
+    upper.set(
+        yscale="log",
+        ylabel=r"$\mathrm{d}n/\mathrm{d}\ln M$  [$(\mathrm{Mpc}/h)^{-3}$]",
+        ylim=(0.2 * least, 4 * density.max(initial=least)),
+        title="Halo mass function by environment: data (points) and posterior (bands)",
     )
+    title = r"voxels by density, $1+\delta$ of the surroundings"
+    upper.legend(title=title, fontsize=8, title_fontsize=8, frameon=False)
+    lower.axhline(1, color="0.5", linewidth=0.8, zorder=0)
+    lower.set(
+        xscale="log",
+        yscale="log",
+        ylim=_RATIO,
+        xlabel=r"halo mass $M$  [$M_\odot/h$]",
+        ylabel="observed / expected",
+    )
+    lower.set_yticks([0.2, 0.5, 1, 2, 5], labels=["0.2", "0.5", "1", "2", "5"])
+    lower.minorticks_off()
 
 
-def _values_of(dataset: xr.Dataset, row: Row) -> np.ndarray:
-    name = row.label.partition("[")[0]
-    assert name in FUNCTION_NAMES
-    values = dataset[name].values
-    return values[(slice(None), slice(None), *row.index)]
+def _values_of(variables: dict[str, np.ndarray], row: Row) -> np.ndarray:
+    values = variables[row.label.partition("[")[0]]
+    return values[(slice(None), slice(None), *row.index)]  # type: ignore[arg-type]
 
 
 def _rank_histogram(axes: Axes, values: np.ndarray) -> None:
     ranks = rankdata(values).reshape(values.shape)
     bins = np.linspace(0.5, values.size + 0.5, min(20, max(2, values.shape[1] // 10)) + 1)
     for chain, rank in enumerate(ranks):
-        height = np.histogram(rank, bins)[0]
-        axes.stairs(height, bins, color=COLOURS[chain % len(COLOURS)], linewidth=1.1)
+        axes.stairs(np.histogram(rank, bins)[0], bins, color=_chain_colour(chain), linewidth=1.1)
     axes.axhline(values.shape[1] / (len(bins) - 1), color="0.3", linestyle="--", linewidth=0.8)
-    axes.set(ylim=(0, None), yticks=())
+    axes.set_ylim(0, None)
 
 
-def _bins(values: np.ndarray) -> np.ndarray:
+def _centred(energy: np.ndarray) -> np.ndarray:
+    return energy - energy.mean(axis=1, keepdims=True)
+
+
+def _bins(values: np.ndarray, shape: tuple[int, ...]) -> list[float]:
     finite = values[np.isfinite(values)]
-    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
-    return np.linspace(low, high if high > low else low + 1, 41)
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    num = int(np.clip(2 * shape[1] ** (1 / 3), 5, 40))  # Rice's rule
+    return list(np.linspace(low, high if high > low else low + 1, num + 1))

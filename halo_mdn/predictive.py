@@ -1,28 +1,36 @@
 """Expected numbers of halos, by environment, mass and sub-box, for each draw of a posterior.
 
 Where the network squeezes a voxel into one number (one filter, one multipole: the default model),
-the expected number above a mass is a smooth function of that number, the NPE field. Then the voxels
+the expected number above a mass is a function of that number, the convolved field. Then the voxels
 are counted in fine bins of it, and the mixture is evaluated at the bins alone: the cost is one pass
 over the field per draw, whatever the number of masses. Otherwise the mixture is evaluated per
-voxel. Draws go through one after another, so that memory does not grow with their number.
+voxel. Draws go through one after another in each chain, so that memory does not grow with their
+number, and chains side by side.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
+from halo_mdn.kernels import kernel_responses
 from halo_mdn.mass_function import log_density, log_integral
-from halo_mdn.network import NeuralBias, mixture_of_features, mixture_parameters, npe_field
+from halo_mdn.network import NeuralBias, mixture_of_features, mixture_parameters
 from halo_mdn.poisson_process import FixedFieldLikelihood
 
-_NODES = 2048  # bins of the NPE field; their width enters the result squared, about 1e-5 of it
+_NODES = 2048  # ln Lambda spans about 30 over them, and the error is (its step)^2/8: about 1e-4
+_SLAB_DRAWS = 20  # draws that the mean of the pictured slab is taken over
+_SLAB_DEPTH = 15.0  # Mpc/h: thick enough to hold halos, thin enough to show structure
 
 
 @partial(
@@ -49,7 +57,7 @@ class ExpectedCounts:
     bias : NeuralBias
     num_labels : int
     binned : bool
-        Whether to go through bins of the NPE field.
+        Whether to go through bins of the convolved field.
     """
 
     features: Array
@@ -103,10 +111,16 @@ def expected_counts(
 
 
 def evaluate(function: Callable[[Array], Array], params: np.ndarray) -> np.ndarray:
-    """A function of the parameters (a pytree) at many draws: (..., P) to (..., *its shape)."""
-    flat = jnp.asarray(params.reshape(-1, params.shape[-1]))
-    values = np.asarray(_of_draws(function, flat), dtype=float)
-    return values.reshape(*params.shape[:-1], *values.shape[1:])
+    """A function of the parameters (a pytree) at all draws: (C, D, P) to (C, D, *its shape)."""
+    compiled = _of_draws.lower(function, jnp.asarray(params[0])).compile()
+
+    def of_chain(chain: np.ndarray) -> np.ndarray:
+        return np.asarray(compiled(function, jnp.asarray(chain)), dtype=float)
+
+    with ThreadPoolExecutor(
+        os.cpu_count()
+    ) as pool:  # JAX lets go of Python's lock while it computes
+        return np.stack(list(pool.map(of_chain, params)))
 
 
 def block_log_likelihood(
@@ -129,13 +143,6 @@ def block_log_likelihood(
         num_blocks=expected.shape[-1],
     )
     return evaluate(sums, params) - expected
-
-
-def mean_expected_per_voxel(log_l: FixedFieldLikelihood, params: np.ndarray) -> np.ndarray:
-    """Expected number of halos in each voxel of the domain, (N,), averaged over draws (D, P)."""
-    every = expected_counts(log_l, np.zeros(1, int), np.log([log_l.bias.mass_threshold]))
-    dtype = every.features.dtype
-    return np.asarray(_mean_per_voxel(every, jnp.asarray(params, dtype)), dtype=float)
 
 
 def observed_counts(
@@ -172,6 +179,49 @@ class _HaloSums:
         return jax.ops.segment_sum(log_n, self.block, self.num_blocks)
 
 
+class Slab(NamedTuple):
+    """A slab through the middle of the domain, summed along z into columns, shape (N0', N1').
+
+    ``density`` is the mean of ``1 + delta``, ``expected`` and ``observed`` are numbers of halos;
+    ``depth`` is the thickness in Mpc/h.
+    """
+
+    depth: float
+    density: np.ndarray
+    expected: np.ndarray
+    observed: np.ndarray
+
+
+def slab(log_l: FixedFieldLikelihood, delta: ArrayLike, params: np.ndarray) -> Slab:
+    """The slab for draws (..., P); the expected number is the mean over some of them."""
+    size, grid = log_l.bias._size, log_l.grid
+    domain, margin = grid.domain_shape(size), grid.margin(size)
+    depth = max(1, min(domain[2], round(_SLAB_DEPTH / grid.voxel_size[2])))
+    layers = slice((domain[2] - depth) // 2, (domain[2] - depth) // 2 + depth)
+    inner = tuple(slice(m, m + n) for m, n in zip(margin, domain, strict=True))
+    flat = params.reshape(-1, params.shape[-1])
+    some = flat[:: max(1, len(flat) // _SLAB_DRAWS)]
+    halo_voxel = np.asarray(log_l.halo_voxel)[np.asarray(log_l.used)]
+    halos = np.bincount(halo_voxel, minlength=int(np.prod(domain))).reshape(domain)
+    voxels = np.arange(np.prod(domain)).reshape(domain)[:, :, layers].ravel()
+    expected = _mean_expected(log_l, voxels, some).reshape(*domain[:2], depth)
+    return Slab(
+        depth=depth * grid.voxel_size[2],
+        density=1 + np.asarray(delta)[inner][:, :, layers].mean(axis=2),
+        expected=expected.sum(axis=2),
+        observed=halos[:, :, layers].sum(axis=2),
+    )
+
+
+def _mean_expected(
+    log_l: FixedFieldLikelihood, voxels: np.ndarray, params: np.ndarray
+) -> np.ndarray:
+    """Expected number of halos in some voxels, averaged over draws."""
+    counts = expected_counts(log_l, np.zeros(1, int), np.log([log_l.bias.mass_threshold]))
+    part = replace(counts, features=counts.features[:, voxels], weight=counts.weight[voxels])
+    return np.asarray(_mean_per_voxel(part, jnp.asarray(params, part.features.dtype)), dtype=float)
+
+
 @jax.jit
 def _of_draws(function: Callable[[Array], Array], params: Array) -> Array:
     return jax.lax.map(function, params)
@@ -195,19 +245,20 @@ def _above_per_voxel(counts: ExpectedCounts, params: Array) -> Array:
 
 
 def _above_binned(counts: ExpectedCounts, params: Array) -> Array:
-    """The same through bins of the NPE field, shared out linearly between neighbouring nodes."""
-    blocks = counts.bias.unpack(params)
-    npe = npe_field(counts.bias, blocks, counts.features)[0]
-    low, high = jnp.min(npe), jnp.max(npe)
-    spacing = jnp.maximum((high - low) / (_NODES - 1), jnp.finfo(npe.dtype).tiny)
-    place = jnp.clip((npe - low) / spacing, 0, _NODES - 1)
+    """The same through bins of the convolved field, shared out linearly between two nodes each."""
+    bias, blocks = counts.bias, counts.bias.unpack(params)
+    field = kernel_responses(blocks["kernel_weights"][0], counts.features, bias.basis)[0]
+    low, high = jnp.min(field), jnp.max(field)
+    spacing = jnp.maximum((high - low) / (_NODES - 1), jnp.finfo(field.dtype).tiny)
+    place = jnp.clip((field - low) / spacing, 0, _NODES - 1)
     left = jnp.minimum(place.astype(jnp.int32), _NODES - 2)
     share = (place - left) * counts.weight
     node = counts.label * _NODES + left
-    sums = jnp.zeros(counts.num_labels * _NODES, npe.dtype)
+    sums = jnp.zeros(counts.num_labels * _NODES, field.dtype)
     sums = sums.at[node].add(counts.weight - share).at[node + 1].add(share)
-    nodes = low + spacing * jnp.arange(_NODES, dtype=npe.dtype)
-    mixture = mixture_parameters(counts.bias, blocks, nodes[None])
+    nodes = low + spacing * jnp.arange(_NODES, dtype=field.dtype)
+    npe = jax.nn.softplus(nodes + blocks["kernel_biases"][0])
+    mixture = mixture_parameters(bias, blocks, npe[None])
     above = jax.vmap(lambda log_edge: jnp.exp(log_integral(mixture, log_edge)))(counts.log_edges)
     # A bin without voxels must not turn an overflow elsewhere into a NaN.
     sums = sums.reshape(counts.num_labels, _NODES)

@@ -1,59 +1,32 @@
-"""Where a result comes from: versions, seed, hashes of the inputs, the resolved configuration."""
+"""Where a result comes from: versions of what made it, and hashes of what went in."""
 
 from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from jax.typing import ArrayLike
 
-_PACKAGES = ("halo-mdn", "jax", "jaxlib", "numpyro", "numpy", "scipy", "xarray", "arviz")
+_PACKAGES = ("jax", "jaxlib", "numpyro", "numpy", "scipy", "xarray", "arviz")
 
 
-def provenance(
-    *, seed: int, configuration: str = "", inputs: Mapping[str, str | Path] | None = None
-) -> dict[str, Any]:
-    """Attributes for the root of a posterior container.
+def versions() -> dict[str, str]:
+    """Time, platform and versions, named as ArviZ names them where it has a name."""
+    from halo_mdn import __version__  # here: the package imports its modules first
 
-    Parameters
-    ----------
-    seed : int
-        Of the run.
-    configuration : str
-        The resolved settings, as JSON.
-    inputs : mapping of str to path, optional
-        Files that were read; each adds ``input_NAME`` (its file name) and ``input_NAME_sha256``.
-
-    Returns
-    -------
-    dict of str to str or int
-    """
-    attrs: dict[str, Any] = {
+    return {
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "creation_library": "halo_mdn",
+        "creation_library_version": __version__,
         "inference_library": "numpyro",
+        "inference_library_version": _version("numpyro"),
         "python_version": platform.python_version(),
         "platform": platform.platform(),
-        "seed": int(seed),
-        "configuration": configuration,
+        **{f"{name}_version": _version(name) for name in _PACKAGES},
     }
-    for name in _PACKAGES:
-        attrs[f"{name.replace('-', '_')}_version"] = _version(name)
-    for name, path in (inputs or {}).items():
-        attrs[f"input_{name}"] = Path(path).name
-        attrs[f"input_{name}_sha256"] = hash_of_file(path)
-    return attrs
-
-
-def hash_of_file(path: str | Path) -> str:
-    """SHA-256 of a file."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def sha256_of(*arrays: ArrayLike) -> str:
@@ -66,10 +39,6 @@ def sha256_of(*arrays: ArrayLike) -> str:
 
 
 def _version(name: str) -> str:
-    if name == "halo-mdn":
-        from halo_mdn import __version__  # a checkout need not be installed
-
-        return __version__
     try:
         return version(name)
     except PackageNotFoundError:
