@@ -166,7 +166,7 @@ class HaloCatalogue:
             raise InputError("the catalogue is empty, expected at least one halo")
         _check_threshold(log_mass[used], mass_threshold)
         voxel = np.where(used[..., None], voxel, 0).astype(np.int32)
-        coverage = None if completeness is None else _as_completeness(completeness, grid)
+        coverage = None if completeness is None else as_completeness(completeness, grid)
         if coverage is not None:
             observed = coverage[tuple(np.moveaxis(voxel, -1, 0))] > 0
             if not observed[used].all():
@@ -257,7 +257,8 @@ def _check_threshold(log_mass: np.ndarray, mass_threshold: float) -> None:
         )
 
 
-def _as_completeness(completeness: ArrayLike, grid: Grid) -> np.ndarray:
+def as_completeness(completeness: ArrayLike, grid: Grid) -> np.ndarray:
+    """A completeness map as an array, checked for its shape and its range."""
     coverage = np.asarray(completeness, dtype=float)
     if coverage.shape != grid.shape:
         raise InputError(f"completeness has shape {coverage.shape}, expected {grid.shape}")

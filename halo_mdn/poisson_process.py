@@ -3,8 +3,8 @@
     ln L = sum_halos ln[c(x_i) n(M_i | delta at i)] - V sum_voxels c_v Lambda_v
 
 with the voxel volume V and the completeness c (1 where none is given). Each of several
-catalogues of the same field adds its own such term. Where the expected number of halos is too
-large for a floating point number, ln L is -inf, with a finite gradient (that of the halo sum).
+catalogues of the same field adds its own such term. Where the expected number of halos is beyond
+1e246 (7e30 in float32), ln L is -inf, with a finite gradient (that of the halo sum).
 """
 
 from __future__ import annotations
@@ -245,8 +245,11 @@ def _log_expected(bias: NeuralBias, params: Array, delta: Array, grid: Grid) -> 
 
 
 def _exp_or_inf(log_value: Array) -> Array:
-    """``exp``, with inf and a zero gradient, rather than a NaN, where it overflows."""
-    cap = 0.9 * float(np.log(jnp.finfo(log_value.dtype).max))
+    """``exp``, with inf and a zero gradient where it is too large for sums and products of it.
+
+    The limit, ``max^0.8`` (1e246 in float64, 7e30 in float32), leaves room for its gradient.
+    """
+    cap = 0.8 * float(np.log(jnp.finfo(log_value.dtype).max))
     fits = log_value < cap
     return jnp.where(fits, jnp.exp(jnp.where(fits, log_value, 0)), jnp.inf)
 

@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from halo_mdn.catalogue import HaloCatalogue
+from halo_mdn.catalogue import HaloCatalogue, as_completeness
 from halo_mdn.density import check_density
 from halo_mdn.errors import InputError
 from halo_mdn.grid import Grid
@@ -54,14 +54,16 @@ def simulate(
     Raises
     ------
     InputError
-        If the field is unusable, or the parameters predict more than ``max_halos`` halos.
+        If the field or the completeness is unusable, or the parameters predict more than
+        ``max_halos`` halos.
     """
     check_density(delta, grid.shape, bias.density_floor)
     mixture, rate = _rates(bias, jnp.asarray(params), jnp.asarray(delta), grid)
     margin, domain = grid.margin(bias._size), grid.domain_shape(bias._size)
-    if completeness is not None:
+    coverage = None if completeness is None else as_completeness(completeness, grid)
+    if coverage is not None:
         inner = tuple(slice(m, n - m) for m, n in zip(margin, grid.shape, strict=True))
-        rate = rate * jnp.ravel(jnp.asarray(completeness)[inner])
+        rate = rate * coverage[inner].reshape(1, -1)
     expected = float(jnp.sum(rate))
     if not expected <= max_halos:
         raise InputError(
@@ -84,7 +86,7 @@ def simulate(
         log_mass=log_mass,
         voxel=voxel.astype(np.int32),
         selected=np.ones(len(flat), dtype=bool),
-        completeness=None if completeness is None else np.asarray(completeness, dtype=float),
+        completeness=coverage,
         position=position,
         grid=grid,
         mass_threshold=bias.mass_threshold,
