@@ -29,9 +29,7 @@ class Adjoint(NamedTuple):
     params_cot: Array
 
 
-def adjoint(
-    bias: NeuralBias, params: ArrayLike, delta: ArrayLike, halos: HaloCatalogue
-) -> Adjoint:
+def adjoint(bias: NeuralBias, params: ArrayLike, delta: ArrayLike, halos: HaloCatalogue) -> Adjoint:
     """ln L with its gradients, for samplers of the density field.
 
     Parameters

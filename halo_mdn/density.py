@@ -16,7 +16,9 @@ def is_concrete(*values: object) -> bool:
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
 
 
-def check_density(delta: ArrayLike, shape: tuple[int, int, int], density_floor: float = 0.0) -> None:
+def check_density(
+    delta: ArrayLike, shape: tuple[int, int, int], density_floor: float = 0.0
+) -> None:
     """Refuse an overdensity whose logarithm does not exist.
 
     Parameters

@@ -86,7 +86,9 @@ class Grid:
             If the kernel does not fit into the grid.
         """
         if any(size > n for size, n in zip(kernel_size, self.shape, strict=True)):
-            raise InputError(f"a kernel of {kernel_size} voxels does not fit a grid of {self.shape}")
+            raise InputError(
+                f"a kernel of {kernel_size} voxels does not fit a grid of {self.shape}"
+            )
         margins = self.margin(kernel_size)
         n0, n1, n2 = (n - 2 * m for n, m in zip(self.shape, margins, strict=True))
         return (n0, n1, n2)

@@ -102,11 +102,14 @@ def kernel_basis(
     keys = [_shell_key(offset, grouping) for offset in offsets]
     shells = sorted(set(keys))
     membership = np.array([[key == shell for key in keys] for shell in shells], dtype=float)
-    centre = np.flatnonzero(~offsets.any(axis=1))[0]
-    directions = np.where(offsets.any(axis=1)[:, None], offsets, 1)  # the centre is masked below
-    rows, num_shells, slices, labels = [], [], [], []
+    off_centre = np.abs(offsets).sum(axis=1) > 0
+    directions = np.where(off_centre[:, None], offsets, 1)  # the centre is masked below
+    rows: list[np.ndarray] = []
+    num_shells: list[int] = []
+    slices: list[slice] = []
+    labels: list[str] = []
     for degree in multipoles:
-        kept = membership if degree == 0 else membership[membership[:, centre] == 0]
+        kept = membership if degree == 0 else membership[1:]
         kept_shells = shells if degree == 0 else shells[1:]
         start = len(rows)
         for order in range(-degree, degree + 1):
@@ -135,7 +138,9 @@ def pad_field(field: Array, grid: Grid, kernel_size: tuple[int, int, int]) -> Ar
     return jnp.pad(field, [(size // 2, size // 2) for size in kernel_size], mode="wrap")
 
 
-def shell_features(field: Array, grid: Grid, kernel_size: tuple[int, int, int], basis: KernelBasis) -> Array:
+def shell_features(
+    field: Array, grid: Grid, kernel_size: tuple[int, int, int], basis: KernelBasis
+) -> Array:
     """The field summed over the shells around each voxel of the domain.
 
     Parameters
@@ -194,5 +199,3 @@ def kernel_cube(weights: Array, kernel_size: tuple[int, int, int], basis: Kernel
         cubes.append(jnp.einsum("s,mso->mo", weights[start : start + num_shells], chunk))
         start += num_shells
     return jnp.concatenate(cubes).reshape(-1, *kernel_size)
-
-

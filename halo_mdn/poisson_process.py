@@ -108,9 +108,7 @@ def fixed_field_likelihood(
     _check_thresholds(bias, halos)
     delta = jnp.asarray(delta)
     margin, domain = halos.grid.margin(bias._size), halos.grid.domain_shape(bias._size)
-    i, j, k = (
-        jnp.ravel(jnp.asarray(halos.voxel)[..., axis]) - margin[axis] for axis in range(3)
-    )
+    i, j, k = (jnp.ravel(jnp.asarray(halos.voxel)[..., axis]) - margin[axis] for axis in range(3))
     inside = (i >= 0) & (j >= 0) & (k >= 0) & (i < domain[0]) & (j < domain[1]) & (k < domain[2])
     used = jnp.ravel(jnp.asarray(halos.selected)) & inside
     flat = (i * domain[1] + j) * domain[2] + k
@@ -167,9 +165,7 @@ def log_intensity(
     return flat.reshape(*jnp.shape(log_mass), *grid.domain_shape(bias._size))
 
 
-def log_expected(
-    bias: NeuralBias, params: ArrayLike, delta: ArrayLike, grid: Grid
-) -> Array:
+def log_expected(bias: NeuralBias, params: ArrayLike, delta: ArrayLike, grid: Grid) -> Array:
     """``ln Lambda`` per voxel: the intensity integrated above ``bias.mass_threshold``.
 
     Halos per (Mpc/h)^3; the expected number in a voxel is ``grid.voxel_volume`` times its

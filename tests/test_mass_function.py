@@ -61,11 +61,15 @@ def test_log_integral_against_high_precision(gap: float, width: float) -> None:
         depth, sigma = mpmath.mpf(LOG_THRESHOLD - mean), mpmath.mpf(width)
         y = (depth / sigma - sigma) / mpmath.sqrt(2)
         if y > 1e6:
-            log_erfc = -(y**2) - mpmath.log(y * mpmath.sqrt(mpmath.pi)) + mpmath.log1p(-1 / (2 * y * y))
+            log_erfc = (
+                -(y**2) - mpmath.log(y * mpmath.sqrt(mpmath.pi)) + mpmath.log1p(-1 / (2 * y * y))
+            )
         else:
             log_erfc = mpmath.log(mpmath.erfc(y))
         expected = float(sigma**2 / 2 + log_erfc - mpmath.log(2))
-    actual = log_component_integral(Mixture(*(jnp.array([v]) for v in (0.0, mean, width))), LOG_THRESHOLD)
+    actual = log_component_integral(
+        Mixture(*(jnp.array([v]) for v in (0.0, mean, width))), LOG_THRESHOLD
+    )
     np.testing.assert_allclose(actual[0], expected, rtol=1e-13, atol=1e-14)
 
 

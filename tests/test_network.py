@@ -70,7 +70,9 @@ def test_mixture_is_ordered_and_positive(settings: dict) -> None:
 
 def test_errors_name_the_sizes() -> None:
     bias = hm.NeuralBias()
-    with pytest.raises(hm.InputError, match=r"shape \(16,\), expected \(..., 17\): kernel_weights 4"):
+    with pytest.raises(
+        hm.InputError, match=r"shape \(16,\), expected \(..., 17\): kernel_weights 4"
+    ):
         bias.unpack(jnp.zeros(16))
     with pytest.raises(hm.InputError, match="expected"):
         bias.pack({"kernel_weights": jnp.zeros((1, 4))})

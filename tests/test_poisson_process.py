@@ -39,7 +39,9 @@ def test_gradients_against_differences(bias, params, delta, halos) -> None:
 
     def difference(step: float) -> float:
         values = [
-            hm.log_likelihood(bias, params + n * step * to_params, delta + n * step * to_delta, halos)
+            hm.log_likelihood(
+                bias, params + n * step * to_params, delta + n * step * to_delta, halos
+            )
             for n in (-2, -1, 1, 2)
         ]
         return float(sum(w * v for w, v in zip(weights, values, strict=True)) / step)

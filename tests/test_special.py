@@ -40,7 +40,9 @@ def test_log_erfcx_is_finite_far_out() -> None:
 def test_log_softplus(dtype: type, rtol: float) -> None:
     x = np.array([-1e5, -800, -100, -37, -20.5, -20, -19.5, -5, 0, 1, 5, 40, 1e4], dtype=dtype)
     with mpmath.workdps(50):
-        logs = [mpmath.log(mpmath.log1p(mpmath.exp(mpmath.mpf(float(v))))) if v > -1e4 else v for v in x]
+        logs = [
+            mpmath.log(mpmath.log1p(mpmath.exp(mpmath.mpf(float(v))))) if v > -1e4 else v for v in x
+        ]
     expected = np.array([float(v) for v in logs])
     actual = log_softplus(jnp.asarray(x))
     assert actual.dtype == dtype
