@@ -81,7 +81,8 @@ def progress_line(report: Progress, rate: float) -> str:
         parts.append(f"{rate:.3g} draws/s")
     if report.seconds_left is not None:
         parts.append(f"{duration(report.seconds_left)} left")
-    parts += [f"step {report.step_size:.2g}", f"{report.divergences} divergent"]
+    if report.step_size > 0:  # not while nothing is known about it
+        parts += [f"step {report.step_size:.2g}", f"{report.divergences} divergent"]
     if report.worst_rhat is not None:
         parts.append(f"R-hat {report.worst_rhat:.3f}")
     if report.min_ess is not None:

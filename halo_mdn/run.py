@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,13 +13,13 @@ from jax.tree_util import Partial
 
 import halo_mdn as hm
 from halo_mdn import diagnostics, figures
-from halo_mdn.config import RunConfig, to_json, to_toml
+from halo_mdn.closing_table import closing_table
+from halo_mdn.config import RunConfig, config_hash, to_json, to_toml
 from halo_mdn.errors import InputError
 from halo_mdn.identified import IdentifiedFunctions, identified_functions
-from halo_mdn.io import RunData, load_data
+from halo_mdn.io import RunData, file_hash, load_data
 from halo_mdn.model_files import find_model_file, load_model
 from halo_mdn.progress import Display, duration
-from halo_mdn.provenance import hash_of_file, provenance
 from halo_mdn.run_folder import POSTERIOR, RunFolder
 from halo_mdn.sampling import Draws, NutsSettings, find_start, run_nuts
 
@@ -103,8 +104,9 @@ def fit(
         If the checkpoint belongs to another run.
     """
     bias, data = inputs.bias, inputs.data
+    began = time.monotonic()
     draws = sample(config, inputs, folder.checkpoint, display, resume=resume)
-    display.say(f"Sampled in {duration(draws.wall_time_s)}; computing diagnostics")
+    display.say(f"\nSampled in {duration(draws.wall_time_s)}; computing diagnostics")
     posterior = diagnostics.build(
         bias,
         draws,
@@ -124,7 +126,8 @@ def fit(
         if config.output.figures:
             figures.write_figures(posterior, stage)
         names = sorted(part.name for part in stage.iterdir())
-    display.say(f"\n{summary.to_text()}\n\n{summary.verdict.to_text()}\n\nWrote")
+    display.say(f"\n{summary.verdict.to_text()}\n\n{closing_table(posterior, summary)}\n")
+    display.say(f"Wrote, {duration(time.monotonic() - began)} after the start")
     for name in names:
         display.say(f"  {folder.path / name}")
     return summary
@@ -166,20 +169,24 @@ def sample(
 def fingerprint(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
     """What must be the same for a checkpoint to be resumed, beside what the sampler compares."""
     return {
-        **{f"content of {name}": hash_of_file(path) for name, path in inputs.data.files.items()},
-        "content of the model file": hash_of_file(find_model_file(config.model.name)),
+        **{f"content of {name}": file_hash(path) for name, path in inputs.data.files.items()},
+        "content of the model file": file_hash(find_model_file(config.model.name)),
         "precision": config.runtime.precision,
         "seed": config.seed,
     }
 
 
 def attributes(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
-    """Where the posterior comes from."""
+    """Where the posterior comes from: settings, input files with their hashes, conventions."""
     known = inputs.data.settings
     files = {**inputs.data.files, "model": find_model_file(config.model.name)}
-    conventions = {
+    return {
+        "seed": config.seed,
+        "config": to_json(config),
+        "config_sha256": config_hash(config),
+        "input_files": {name: path.name for name, path in files.items()},
+        "input_hashes": {name: file_hash(path) for name, path in files.items()},
         "redshift": "not given" if known.redshift is None else known.redshift,
         "mass_definition": known.mass_definition or "not given",
         "cosmology": known.cosmology or "not given",
     }
-    return provenance(seed=config.seed, configuration=to_json(config), inputs=files) | conventions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from typing import Any, NoReturn, get_type_hints
 
 from halo_mdn.config import RunConfig, nearest, settings_of
@@ -50,7 +50,9 @@ def add_setting_flags(parser: argparse.ArgumentParser) -> None:
     kinds = get_type_hints(RunConfig)
     for table in fields(RunConfig):
         if is_dataclass(kinds[table.name]):
-            descriptions[table.name] = f"[{table.name}] {kinds[table.name].__doc__}"
+            descriptions[table.name] = (
+                f"[{table.name}] {(kinds[table.name].__doc__ or '').rstrip('.')}"
+            )
     groups = {name: parser.add_argument_group(text) for name, text in descriptions.items()}
     for name, kind, spec in settings_of():
         groups[name.rpartition(".")[0]].add_argument(
@@ -69,14 +71,19 @@ def given_settings(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def _help(kind: Any, spec: Field[Any]) -> str:
-    default = None if spec.default is MISSING else spec.default
-    if isinstance(default, tuple):
-        default = ",".join(map(str, default))
-    shown = {"": "empty", None: "none", True: "true", False: "false"}.get(default, default)
-    shown = default if isinstance(default, int | float) and not isinstance(default, bool) else shown
     expected = " | ".join(spec.metadata["choices"]) or describe(kind)
-    text = f"{spec.metadata['help']} ({expected}; default: {shown})"
+    text = f"{spec.metadata['help']} ({expected}; default: {_shown(spec.default)})"
     return text.replace("%", "%%")
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, tuple):
+        return ",".join(map(_shown, default)) or "empty"
+    if isinstance(default, bool):
+        return "true" if default else "false"
+    if isinstance(default, float):
+        return f"{default:.6g}"
+    return "none" if default is None else str(default) or "empty"
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):

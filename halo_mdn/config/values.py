@@ -62,7 +62,7 @@ def describe(kind: Any) -> str:
     if is_optional(kind):
         return describe(without_none(kind)) + " or none"
     if get_origin(kind) is tuple:
-        return "a list, each entry " + describe(get_args(kind)[0])
+        return {int: "whole numbers", float: "numbers", str: "texts"}[get_args(kind)[0]]
     return {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]
 
 

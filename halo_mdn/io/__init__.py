@@ -1,5 +1,6 @@
 """Readers of density fields and halo catalogues."""
 
+from halo_mdn.io.arrays import file_hash as file_hash
 from halo_mdn.io.example import example_path as example_path
 from halo_mdn.io.example import example_provenance as example_provenance
 from halo_mdn.io.load import RunData as RunData

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,6 +74,12 @@ def unreadable(path: Path, error: Exception) -> InputError:
         return InputError(f"there is no file {path}")
     reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
     return InputError(f"cannot read {path}: {reason}")
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _pick(archive: np.lib.npyio.NpzFile, path: Path, key: str, usual_name: str) -> np.ndarray:

@@ -1,0 +1,71 @@
+"""Models and run files are found in a checkout, and in a package that carries them inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from halo_mdn.errors import InputError
+from halo_mdn.model_files import find_run_file, is_installed, load_model, shipped_folder
+
+OWN_MODEL = "def model(bias, log_likelihood):\n    return 'mine'\n"
+
+
+def test_a_shipped_model_is_loaded_by_name() -> None:
+    assert load_model("neural_bias").__name__ == "model"
+
+
+def test_an_own_copy_is_loaded_by_path(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(OWN_MODEL)
+    assert load_model(str(path))(None, None) == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("def model(:\n", "cannot be imported: SyntaxError"),
+        ("import no_such_package\n", "cannot be imported: ModuleNotFoundError"),
+        ("def modell(): ...\n", "defines no function 'model'"),
+        ("model = 3\n", "defines no function 'model'"),
+    ],
+)
+def test_a_broken_model_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text(text)
+    with pytest.raises(InputError, match=complaint):
+        load_model(str(path))
+
+
+def test_an_unknown_model_names_the_shipped_ones() -> None:
+    with pytest.raises(InputError, match="neural_bias"):
+        load_model("neural_bais")
+
+
+@pytest.mark.parametrize("text", ["quickstart", "quickstart.toml", "runs/quickstart.toml"])
+def test_shipped_run_files_are_found_from_anywhere(tmp_path: Path, monkeypatch, text: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_run_file(text) == shipped_folder("runs") / "quickstart.toml"
+
+
+def test_an_own_run_file_goes_before_a_shipped_one(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "quickstart.toml").write_text("")
+    assert find_run_file("quickstart.toml") == Path("quickstart.toml")
+
+
+@pytest.mark.parametrize("text", ["elsewhere/quickstart.toml", "quickstrat", "runs/none.toml"])
+def test_a_missing_run_file_names_the_shipped_ones(text: str) -> None:
+    with pytest.raises(InputError, match="no run file .* paper, quickstart"):
+        find_run_file(text)
+
+
+def test_an_installed_package_carries_its_own(tmp_path: Path, monkeypatch) -> None:
+    package = tmp_path / "halo_mdn"
+    (package / "models").mkdir(parents=True)
+    (package / "models" / "neural_bias.py").write_text(OWN_MODEL)
+    monkeypatch.setattr("halo_mdn.model_files._PACKAGE", package)
+    assert load_model("neural_bias")(None, None) == "mine"
+    assert is_installed(package / "models" / "neural_bias.py")
+    assert not is_installed(tmp_path / "mine.toml")
