@@ -19,9 +19,9 @@ def closing_table(posterior: xr.DataTree, summary: Summary) -> str:
     summary : Summary
         Of the same posterior.
     """
-    observed = posterior["observed_data"]["halos_by_mass"].values
+    observed = np.asarray(posterior["observed_data"].to_dataset()["halos_by_mass"])
     by_label = {row.label: row for row in summary.rows}
-    bins = [str(label) for label in posterior["posterior"]["mass_bin"].values]
+    bins = [str(label) for label in posterior["posterior"].to_dataset()["mass_bin"].values]
     lines = [f"{'Halos by mass in Msun/h':24} {'observed':>9}  {'expected':>16}  R-hat    ESS"]
     for label, count in zip(bins, observed, strict=True):
         lines.append(_count_line(label, int(count), by_label[f"expected_by_mass[{label}]"]))

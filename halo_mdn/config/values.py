@@ -77,7 +77,7 @@ def without_none(kind: Any) -> Any:
 
 
 def _check_type(value: Any, kind: Any, where: str) -> None:
-    accepted = {bool: bool, int: int, float: (int, float), str: str}[kind]
+    accepted: Any = {bool: bool, int: int, float: (int, float), str: str}[kind]
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         raise InputError(f"{where} is {value!r}, expected {describe(kind)}")
 
