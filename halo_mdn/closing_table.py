@@ -36,7 +36,8 @@ def closing_table(posterior: xr.DataTree, summary: Summary) -> str:
 
 
 def _count_line(label: str, observed: int, row: Row) -> str:
-    expected = f"{row.mean:,.0f} +- {row.sd:.{0 if row.sd >= 10 else 1}f}"
+    digits = 0 if row.sd >= 10 else 1
+    expected = f"{row.mean:,.{digits}f} +- {row.sd:.{digits}f}"
     return f"{label:24} {observed:9,}  {expected:>16}  {row.rhat:5.3f}  {row.ess:5.0f}"
 
 

@@ -32,5 +32,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"\n{stop}", file=sys.stderr)
         return INTERRUPTED
     except KeyboardInterrupt:
-        print("\nInterrupted; nothing was written.", file=sys.stderr)
+        print("\nInterrupted before results were written.", file=sys.stderr)
         return INTERRUPTED

@@ -155,4 +155,4 @@ def test_ctrl_c_before_sampling_ends_quietly(box: Path, capsys, monkeypatch) -> 
 
     monkeypatch.setattr("halo_mdn.cli.fit.prepare", interrupt)
     assert call(box / "small.toml") == 130
-    assert capsys.readouterr().err.strip() == "Interrupted; nothing was written."
+    assert capsys.readouterr().err.strip() == "Interrupted before results were written."

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass
 from typing import Any, NoReturn, get_type_hints
 
+from halo_mdn import __version__
 from halo_mdn.config import RunConfig, nearest, settings_of
 from halo_mdn.config.values import describe
 from halo_mdn.errors import InputError
@@ -26,6 +27,7 @@ class SentenceParser(argparse.ArgumentParser):
             allow_abbrev=False,
             formatter_class=_HelpFormatter,
         )
+        self.add_argument("--version", action="version", version=f"halo_mdn {__version__}")
 
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
         """Parse the arguments; anything left over is an error."""
