@@ -6,6 +6,8 @@ from halo_mdn.sampling.convergence import convergence as convergence
 from halo_mdn.sampling.coordinates import Coordinates as Coordinates
 from halo_mdn.sampling.coordinates import Whitened as Whitened
 from halo_mdn.sampling.coordinates import change_coordinates as change_coordinates
+from halo_mdn.sampling.initialisation import LogPosterior as LogPosterior
+from halo_mdn.sampling.initialisation import find_start as find_start
 from halo_mdn.sampling.nuts import run_nuts as run_nuts
 from halo_mdn.sampling.settings import Draws as Draws
 from halo_mdn.sampling.settings import Interrupted as Interrupted

@@ -57,7 +57,7 @@ class Chains:
         self.num_chains = len(keys)
         # One chain is one program, however it was asked for.
         self.batched = chain_method == "vectorized" and self.num_chains > 1
-        self.workers = _num_workers(self.num_chains) if chain_method == "parallel" else 1
+        self.workers = num_workers(self.num_chains) if chain_method == "parallel" else 1
         self.record = jax.vmap(record, in_axes=(0, None)) if self.batched else record
         self.capacity = capacity
         self.states = self._first_states(keys, latent, num_warmup)
@@ -136,10 +136,11 @@ class Chains:
             return list(pool.map(function, self.states))
 
 
-def _num_workers(num_chains: int) -> int:
+def num_workers(num_tasks: int) -> int:
+    """Threads worth having for so many tasks."""
     # Not os.cpu_count: batch systems give a job some of the cores only.
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    return min(num_chains, available or os.cpu_count() or 1)
+    return max(1, min(num_tasks, available or os.cpu_count() or 1))
 
 
 def _to_host(result: tuple[HMCState, Any]) -> tuple[HMCState, Rows]:

@@ -1,0 +1,280 @@
+"""Starting points: many random networks, the best of them climbed to the top.
+
+The likelihood of a random part of the voxels is itself a Poisson-process likelihood, and a cheap
+one. So a tournament is held: many random networks climb on a small part, the better ones go on to
+a larger part, and the best few to the whole box. Single climbs end tens to hundreds of nats too
+low on real boxes, and nothing in them tells so.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from halo_mdn.network import NeuralBias
+from halo_mdn.poisson_process import FixedFieldLikelihood, log_prior
+from halo_mdn.sampling.chains import num_workers
+from halo_mdn.sampling.newton import Summit, climb, positive_inverse
+from halo_mdn.sampling.start import Start
+
+logger = logging.getLogger(__name__)
+
+SMALLEST_PART = 4096  # voxels; smaller parts cost as much, in overhead
+HALOS_IN_PART = 400  # least expected: a few tens per parameter
+GROWTH = 4  # from one part to the next
+STEPS = 40  # of each climb on a part
+STEPS_AT_END = 60  # on the whole box
+FINALISTS = 3
+OVERDISPERSION = 2.0  # deviations of the chain starts, in units of the posterior's
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("log_likelihood", "weight"),
+    meta_fields=("bias",),
+)
+@dataclass(frozen=True)
+class LogPosterior:
+    """``weight * ln L + ln prior``; a pytree.
+
+    Attributes
+    ----------
+    log_likelihood : FixedFieldLikelihood
+    weight : float
+        One over the fraction of the voxels in the likelihood, so that the prior keeps its place.
+    bias : NeuralBias
+    """
+
+    log_likelihood: FixedFieldLikelihood
+    weight: float
+    bias: NeuralBias
+
+    def __call__(self, params: Array) -> Array:
+        return self.weight * self.log_likelihood(params) + log_prior(self.bias, params)
+
+
+def find_start(
+    log_likelihood: FixedFieldLikelihood,
+    bias: NeuralBias,
+    key: jax.Array,
+    *,
+    num_chains: int = 4,
+    num_starts: int = 32,
+) -> Start:
+    """Find the highest mode of the posterior, its covariance, and a start for each chain.
+
+    Parameters
+    ----------
+    log_likelihood
+        From `halo_mdn.fixed_field_likelihood`.
+    bias
+        The network.
+    key
+        Random key; the same key gives the same start.
+    num_chains
+        Chain starts to make.
+    num_starts
+        Random networks to begin with.
+
+    Returns
+    -------
+    Start
+        Chain starts are drawn around the best mode with twice the width of the Laplace
+        approximation, and pulled in where that leads to where the posterior is negligible.
+
+    Raises
+    ------
+    ValueError
+        If no random network has a finite posterior.
+    """
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
+    parts = [_part(log_likelihood, bias, size, rng) for size in _sizes(log_likelihood)]
+    networks = _in_threads(
+        partial(_scaled_to_counts, parts[0]),
+        [_random_network(parts[0].log_likelihood, bias, rng) for _ in range(num_starts)],
+    )
+    candidates = [params for params in networks if params is not None]
+    if not candidates:
+        raise ValueError(
+            f"none of {num_starts} random networks has a finite posterior; check the field and "
+            "the masses (Msun/h), or raise num_starts."
+        )
+    counts = [len(candidates)]
+    for level, part in enumerate(parts):
+        last = level == len(parts) - 1
+        summits = _climb_all(part, candidates, STEPS_AT_END if last else STEPS)
+        logger.info(
+            "part of %d voxels: %s",
+            part.log_likelihood.features.shape[1],
+            ", ".join(f"{summit.value:.1f}" for summit in summits),
+        )
+        keep = FINALISTS if level + 2 >= len(parts) else max(FINALISTS, len(summits) // 3)
+        candidates = [summit.params for summit in summits[:keep]]
+        counts.append(len(summits))
+    return _start_at(parts[-1], summits, num_chains, rng, counts)
+
+
+def _sizes(log_likelihood: FixedFieldLikelihood) -> list[int]:
+    """Voxels in each part, the whole last."""
+    whole = log_likelihood.features.shape[1]
+    halos = max(int(np.sum(np.asarray(log_likelihood.used))), 1)
+    size = max(SMALLEST_PART, -(-HALOS_IN_PART * whole // halos))
+    sizes = []
+    while size * 2 <= whole:
+        sizes.append(size)
+        size *= GROWTH
+    return [*sizes, whole]
+
+
+def _part(
+    log_likelihood: FixedFieldLikelihood, bias: NeuralBias, size: int, rng: np.random.Generator
+) -> LogPosterior:
+    """The posterior given random voxels and the halos in them, weighted up to the whole."""
+    whole = log_likelihood.features.shape[1]
+    if size == whole:
+        return LogPosterior(log_likelihood, 1.0, bias)
+    chosen = np.sort(rng.choice(whole, size, replace=False))
+    place = np.full(whole, -1)
+    place[chosen] = np.arange(size)
+    voxel = place[np.asarray(log_likelihood.halo_voxel)]
+    inside = (voxel >= 0) & np.asarray(log_likelihood.used)
+    completeness = log_likelihood.completeness
+    part = replace(
+        log_likelihood,
+        features=log_likelihood.features[:, chosen],
+        halo_voxel=jnp.asarray(voxel[inside], log_likelihood.halo_voxel.dtype),
+        log_mass=log_likelihood.log_mass[inside],
+        used=jnp.ones(int(inside.sum()), bool),
+        completeness=None if completeness is None else completeness[chosen],
+    )
+    return LogPosterior(part, whole / size, bias)
+
+
+def _random_network(
+    log_likelihood: FixedFieldLikelihood, bias: NeuralBias, rng: np.random.Generator
+) -> np.ndarray:
+    """A network whose activations are of order one on this field, in the order of the vector.
+
+    The first mean lies some e-folds below the threshold and the widths are an e-fold or two, so
+    that the mass function falls; either may vary with the environment.
+    """
+    features = np.asarray(log_likelihood.features, dtype=float)
+    typical = np.sqrt(np.mean(np.var(features, axis=1)) + 1e-12)
+    shapes = bias.block_shapes
+    blocks = {name: rng.normal(size=shape) for name, shape in shapes.items()}
+    matched = len(features) == shapes["kernel_weights"][1]
+    scale = np.std(features, axis=1) + 1e-12 if matched else typical
+    blocks["kernel_weights"] /= scale
+    if matched and len(blocks["kernel_biases"]) == len(blocks["kernel_weights"]):
+        blocks["kernel_biases"] -= blocks["kernel_weights"] @ np.mean(features, axis=1)
+    blocks["amplitude_biases"] -= 1.0
+    blocks["mean_biases"] = 2.0 * blocks["mean_biases"] + 1.0
+    blocks["mean_biases"][0] -= 5.0
+    blocks["width_kernels"] *= 0.3
+    blocks["width_biases"] += 1.0 - bias.width_offset
+    flat = np.concatenate([blocks[name].ravel() for name in shapes])
+    return flat.astype(log_likelihood.features.dtype)
+
+
+def _scaled_to_counts(posterior: LogPosterior, params: np.ndarray) -> np.ndarray | None:
+    """Shift all amplitudes so that the expected number of halos is right, or give up.
+
+    In the common shift alone the likelihood is highest where expected and observed numbers
+    agree, so it is maximised over a grid.
+    """
+    direction = np.concatenate(
+        [
+            np.full(int(np.prod(shape)), name == "amplitude_biases", params.dtype)
+            for name, shape in posterior.bias.block_shapes.items()
+        ]
+    )
+    shifts = np.linspace(-15.0, 15.0, 61)[:, None]
+    trials = params + (shifts * direction).astype(params.dtype)
+    values = np.asarray(_values(posterior, trials))
+    usable = np.isfinite(values)
+    return trials[np.argmax(np.where(usable, values, -np.inf))] if usable.any() else None
+
+
+@jax.jit
+def _values(posterior: LogPosterior, params: Array) -> Array:
+    return jax.lax.map(posterior, params)
+
+
+def _climb_all(posterior: LogPosterior, candidates: list[np.ndarray], steps: int) -> list[Summit]:
+    """Climb from every candidate, best summit first; those that cannot begin are left out."""
+
+    def attempt(params: np.ndarray) -> Summit | None:
+        try:
+            return climb(posterior, params, max_steps=steps)
+        except ValueError:
+            return None
+
+    summits = [summit for summit in _in_threads(attempt, candidates) if summit is not None]
+    if not summits:
+        raise ValueError("no starting point has a finite posterior; raise num_starts.")
+    return sorted(summits, key=lambda summit: -summit.value)
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def _in_threads(function: Callable[[Item], Result], items: list[Item]) -> list[Result]:
+    # The first alone: it compiles what all others use.
+    first, rest = items[:1], items[1:]
+    with ThreadPoolExecutor(num_workers(len(items))) as pool:
+        return [*map(function, first), *pool.map(function, rest)]
+
+
+def _start_at(
+    posterior: LogPosterior,
+    summits: list[Summit],
+    num_chains: int,
+    rng: np.random.Generator,
+    counts: list[int],
+) -> Start:
+    best = summits[0]
+    covariance = positive_inverse(-best.hessian)
+    position = np.stack([_dispersed(posterior, best, covariance, rng) for _ in range(num_chains)])
+    others = ", ".join(f"{summit.value:.1f}" for summit in summits[1:]) or "none"
+    state = (
+        "converged"
+        if best.converged
+        else f"not quite converged: a further step promises {best.gain_left:.2g} nats"
+    )
+    return Start(
+        position=position,
+        location=best.params,
+        inverse_mass=covariance,
+        log_posterior=np.array([summit.value for summit in summits]),
+        description=(
+            f"{counts[0]} random networks, of which {', '.join(map(str, counts[1:]))} climbed on "
+            f"ever larger parts of the box. Best log-posterior {best.value:.1f} ({state}); other "
+            f"finalists: {others}."
+        ),
+    )
+
+
+def _dispersed(
+    posterior: LogPosterior, best: Summit, covariance: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """A draw around the mode, wider than the posterior but not outside it."""
+    size = len(best.params)
+    offset = OVERDISPERSION * np.linalg.cholesky(covariance) @ rng.normal(size=size)
+    # A Gaussian that much wider loses this much on average; what loses far more is no tail of it.
+    lowest = best.value - OVERDISPERSION**2 * size
+    for _ in range(30):
+        params = (best.params + offset).astype(best.params.dtype)
+        if float(_values(posterior, params[None])[0]) >= lowest:
+            return params
+        offset = 0.7 * offset
+    return best.params
