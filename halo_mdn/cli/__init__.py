@@ -14,6 +14,7 @@ from halo_mdn.cli.parser import SentenceParser
 DEFAULT = "fit"
 COMMANDS = {
     DEFAULT: "fit a model to a density field and its halos (the default)",
+    "serve": "answer outside samplers with ln L and its gradients over a socket",
 }
 
 

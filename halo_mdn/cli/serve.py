@@ -1,0 +1,60 @@
+"""`run_inference.py serve RUN.toml --socket PATH`: answer outside samplers."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from halo_mdn.cli.parser import add_setting_flags, given_settings
+from halo_mdn.config import load_config
+from halo_mdn.errors import InputError
+from halo_mdn.model_files import find_run_file
+from halo_mdn.progress import Display, duration
+from halo_mdn.run import prepare
+from halo_mdn.runtime import set_up_jax
+from halo_mdn.sampling.interruption import Interruption
+from halo_mdn.server import LikelihoodServer
+from halo_mdn.server.server import listening
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The run file, the socket and every setting."""
+    parser.description = (
+        "Serve ln L and its gradients with respect to the density field and the parameters over a "
+        "Unix socket, to samplers in other processes and languages. The run file gives the "
+        "catalogue, the grid and the model; the density field in it is read for its grid alone."
+    )
+    parser.add_argument(
+        "run_file", metavar="RUN.toml", help="run file, or the name of a shipped one"
+    )
+    parser.add_argument("--socket", required=True, metavar="PATH", help="the socket to make")
+    parser.add_argument(
+        "--max-clients",
+        type=int,
+        default=16,
+        metavar="NUMBER",
+        help="clients at the same time (default: 16)",
+    )
+    add_setting_flags(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until Ctrl-C or SIGTERM, which end it with exit code 0."""
+    if arguments.max_clients < 1:
+        raise InputError(f"--max-clients is {arguments.max_clients}, expected at least 1")
+    config = load_config(find_run_file(arguments.run_file), given_settings(arguments))
+    device = set_up_jax(config.runtime)
+    inputs = prepare(config)
+    bias, halos = inputs.bias, inputs.data.halos
+    display = Display()
+    server = LikelihoodServer(bias, halos, max_clients=arguments.max_clients)
+    with listening(Path(arguments.socket)) as listener, Interruption() as interruption:
+        voxels = " x ".join(map(str, halos.grid.shape))
+        display.say(
+            f"{halos.num_halos:,} halos on {voxels} voxels, {bias.num_params} parameters, {device}"
+        )
+        display.say(f"compiled in {duration(server.warm_up())}")
+        display.say(f"serving on {arguments.socket}; stop with Ctrl-C or SIGTERM")
+        server.serve(listener, lambda: interruption.requested)
+    display.say("stopped")
+    return 0
