@@ -35,6 +35,7 @@ from types import ModuleType
 import numpy as np
 import xarray as xr
 
+from halo_mdn import count_checks
 from halo_mdn.posterior import FUNCTION_NAMES, build, read, replace_file, write
 from halo_mdn.verdict import Row, RunStatistics, Verdict, verdict
 
@@ -68,23 +69,43 @@ class Summary:
         What belongs to the run as a whole.
     verdict : Verdict
         Whether the posterior can be trusted, and what to do next.
+    counts : tuple of str
+        Observed and expected numbers of halos, as lines of text.
     """
 
     rows: tuple[Row, ...]
     statistics: RunStatistics
     verdict: Verdict
+    counts: tuple[str, ...] = ()
 
     def to_text(self) -> str:
         """The aligned table, with the statistics of the run above it."""
         width = max([len(row.label) for row in self.rows], default=10)
         head = f"{'':{width}}  {'mean':>11}  {'sd':>9}  {'mcse':>9}  {'rhat':>6}  {'bulk':>6}  "
-        lines = [*self.statistics.lines(), "", head + f"{'tail':>6}"]
+        lines = [*self.statistics.lines(), self._cost(), "", head + f"{'tail':>6}"]
         for kind, title in (("parameter", "Parameters"), ("function", "Identified functions")):
             lines += ["", title]
             lines += [_text_line(row, width) for row in self.rows if row.kind == kind]
         if any(not row.decides for row in self.rows if row.kind == "function"):
             lines += ["", "* beyond the data: few or no halos there, so it does not decide"]
+        if self.counts:
+            lines += ["", "Numbers of halos", *self.counts]
         return "\n".join(lines)
+
+    @property
+    def least_ess(self) -> float:
+        """Smallest effective sample size of the functions that decide; NaN without any."""
+        ess = [row.ess for row in self.rows if row.kind == "function" and row.decides]
+        return min(ess, default=np.nan)
+
+    def _cost(self) -> str:
+        run = self.statistics
+        rate = self.least_ess / run.wall_time_s if run.wall_time_s > 0 else np.nan
+        each = run.num_gradients / self.least_ess if self.least_ess > 0 else np.nan
+        return (
+            f"{run.num_gradients} gradients in {run.wall_time_s:.1f} s: the slowest function has "
+            f"{rate:.3g} effective draws per second, one per {each:.0f} gradients"
+        )
 
     def to_csv(self) -> str:
         """The table as comma-separated values, full precision, one row per quantity."""
@@ -121,7 +142,8 @@ def summarise(posterior: xr.DataTree) -> Summary:
     Summary
     """
     rows, statistics = table(posterior), run_statistics(posterior)
-    return Summary(rows, statistics, verdict(rows, statistics))
+    judged = verdict(rows, statistics, remark=count_checks.misfit(posterior))
+    return Summary(rows, statistics, judged, tuple(count_checks.lines(posterior)))
 
 
 def table(posterior: xr.DataTree) -> tuple[Row, ...]:

@@ -86,17 +86,18 @@ def slice_figure(posterior: xr.DataTree) -> Figure:
     """Density, expected and observed numbers of halos in a slab through the middle of the box."""
     constant = _arrays(posterior, "constant_data")
     expected, observed = constant["slab_expected"], constant["slab_observed"]
+    depth = float(constant["slab_depth"])
     side = [float(length) for length in constant["box_size"][:2]]
     finite = expected[np.isfinite(expected)]
     top = max(float(finite.max(initial=0)), float(observed.max()), 1e-3)
     counts: dict[str, Any] = {"cmap": "cividis", "norm": LogNorm(top / 100, top)}
     grey: dict[str, Any] = {"cmap": "gray_r", "norm": LogNorm(0.1, 10)}
     panels = (
-        (constant["slab_density"], r"density, $1+\delta$", grey),
+        (constant["slab_density"], r"density $1+\delta$" + f" in {depth:.3g} Mpc/h", grey),
         (expected, "expected halos per column", counts),
         (observed, "observed halos per column", counts),
     )
-    figure = Figure(figsize=(11.5, 4.6), layout="constrained")
+    figure = Figure(figsize=(11.5, 4.4), layout="constrained")
     for axes, (values, title, style) in zip(figure.subplots(1, 3), panels, strict=True):
         axes.set_facecolor(matplotlib.colormaps["cividis"](0.0))  # where there are none
         shown = np.where(values > 0, values, np.nan).T
@@ -104,8 +105,6 @@ def slice_figure(posterior: xr.DataTree) -> Figure:
         figure.colorbar(image, ax=axes, orientation="horizontal", pad=0.02, extend="both")
         axes.set(title=title, xlabel=r"$x$  [$\mathrm{Mpc}/h$]")
     figure.axes[0].set_ylabel(r"$y$  [$\mathrm{Mpc}/h$]")
-    depth = float(constant["slab_depth"])
-    figure.suptitle(f"A slab {depth:.3g} Mpc/h thick through the middle of the box")
     return figure
 
 

@@ -91,7 +91,7 @@ def expected_counts(
     log_edges : array (B,)
         Lower edges of the mass bins in ln(Msun/h), increasing; the last bin is open.
     binned : bool, optional
-        By default wherever the model allows it.
+        By default wherever the model allows it and there are more voxels than bins.
     """
     dtype = log_l.features.dtype
     volume = log_l.grid.voxel_volume * log_l.num_catalogues
@@ -99,6 +99,7 @@ def expected_counts(
     if log_l.completeness is not None:
         weight = weight * log_l.completeness
     one_number = log_l.bias.filters * len(log_l.bias.multipoles) == 1
+    worthwhile = log_l.features.shape[1] > 4 * _NODES
     return ExpectedCounts(
         features=log_l.features,
         weight=weight,
@@ -106,21 +107,19 @@ def expected_counts(
         log_edges=jnp.asarray(log_edges, dtype),
         bias=log_l.bias,
         num_labels=int(np.max(label)) + 1,
-        binned=one_number if binned is None else binned and one_number,
+        binned=one_number and (worthwhile if binned is None else binned),
     )
 
 
 def evaluate(function: Callable[[Array], Array], params: np.ndarray) -> np.ndarray:
     """A function of the parameters (a pytree) at all draws: (C, D, P) to (C, D, *its shape)."""
-    compiled = _of_draws.lower(function, jnp.asarray(params[0])).compile()
 
-    def of_chain(chain: np.ndarray) -> np.ndarray:
-        return np.asarray(compiled(function, jnp.asarray(chain)), dtype=float)
+    def of_chain(chain: Array) -> np.ndarray:
+        return np.asarray(_of_draws(function, chain), dtype=float)
 
-    with ThreadPoolExecutor(
-        os.cpu_count()
-    ) as pool:  # JAX lets go of Python's lock while it computes
-        return np.stack(list(pool.map(of_chain, params)))
+    # JAX lets go of Python's lock while it computes, and compiles once for all threads.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return np.stack(list(pool.map(of_chain, [jnp.asarray(chain) for chain in params])))
 
 
 def block_log_likelihood(
@@ -261,9 +260,8 @@ def _above_binned(counts: ExpectedCounts, params: Array) -> Array:
     mixture = mixture_parameters(bias, blocks, npe[None])
     above = jax.vmap(lambda log_edge: jnp.exp(log_integral(mixture, log_edge)))(counts.log_edges)
     # A bin without voxels must not turn an overflow elsewhere into a NaN.
-    sums = sums.reshape(counts.num_labels, _NODES)
-    terms = jnp.where(sums[:, None, :] > 0, sums[:, None, :] * above, 0)
-    return jnp.sum(terms, axis=-1)
+    sums = sums.reshape(counts.num_labels, 1, _NODES)
+    return jnp.sum(jnp.where(sums > 0, sums * above[None], 0), axis=-1)
 
 
 @jax.jit

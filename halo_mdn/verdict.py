@@ -116,7 +116,6 @@ class RunStatistics:
             f"{self.num_divergences} divergences, acceptance {self.acceptance:.2f}, "
             f"{self.mean_steps:.0f} gradients per draw",
             f"E-BFMI {ebfmi}; {100 * self.saturation:.1f} % of trajectories at the largest depth",
-            f"{self.num_gradients} gradients in {self.wall_time_s:.1f} s",
         ]
 
 
@@ -147,7 +146,7 @@ class Verdict:
         return "\n".join([self.sentence, *(f"  - {line}" for line in self.advice)])
 
 
-def verdict(rows: tuple[Row, ...], run: RunStatistics) -> Verdict:
+def verdict(rows: tuple[Row, ...], run: RunStatistics, *, remark: str | None = None) -> Verdict:
     """Judge a run by its identified functions.
 
     Parameters
@@ -155,6 +154,8 @@ def verdict(rows: tuple[Row, ...], run: RunStatistics) -> Verdict:
     rows : tuple of Row
         From :func:`halo_mdn.diagnostics.table`. Without functions, the parameters decide.
     run : RunStatistics
+    remark : str, optional
+        What else there is to say about the predictions; it does not change the grade.
 
     Returns
     -------
@@ -165,9 +166,10 @@ def verdict(rows: tuple[Row, ...], run: RunStatistics) -> Verdict:
     deciding = deciding or tuple(row for row in rows if row.kind == "parameter")
     problems = _problems(deciding, run, subject)
     grade = _grade(deciding, run, problems)
-    advice = _advice(deciding, rows, run)
+    advice = _advice(deciding, rows, run) + ((remark,) if remark else ())
     if grade == "trust":
-        return Verdict(grade, f"Trust this posterior: {_evidence(deciding, run, subject)}.", advice)
+        opening = "Trust the sampling, not every prediction" if remark else "Trust this posterior"
+        return Verdict(grade, f"{opening}: {_evidence(deciding, run, subject)}.", advice)
     opening = {
         "use with care": "Use this posterior with care",
         "do not use": "Do not use this posterior",
@@ -215,7 +217,9 @@ def _problems(deciding: tuple[Row, ...], run: RunStatistics, subject: str) -> li
     if run.num_divergences:
         total = run.num_chains * run.num_draws
         problems.append(f"{run.num_divergences} of {total} draws diverged")
-    if not run.least_ebfmi > EBFMI:  # unknown counts as low
+    if math.isnan(run.least_ebfmi):
+        problems.append("the energy of a chain is unknown")
+    elif run.least_ebfmi <= EBFMI:
         problems.append(f"E-BFMI is {run.least_ebfmi:.2f}, below {EBFMI}")
     if run.saturation > SATURATION:
         problems.append(f"{100 * run.saturation:.0f} % of the trajectories were cut off")
@@ -247,7 +251,9 @@ def _advice(
         lines.append(_run_longer(deciding, run))
     if run.num_divergences:
         lines.append("Raise target_accept (0.9 to 0.99) so that the divergences disappear.")
-    if not run.least_ebfmi > EBFMI and not math.isnan(run.least_ebfmi):
+    if math.isnan(run.least_ebfmi):
+        lines.append("Without finite energies E-BFMI cannot be had: draw more, from another start.")
+    if run.least_ebfmi <= EBFMI:
         lines.append("Low E-BFMI: warm up longer, so that the mass matrix fits the posterior.")
     if run.saturation > SATURATION:
         lines.append("Raise max_tree_depth or warm up longer: trajectories were cut short.")
