@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
+import textwrap
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 from halo_mdn.sampling import Progress
 
 _BAR_WIDTH = 20
+_LOG_WIDTH = 96
 _QUIET_SECONDS = 15.0  # between two lines where a line cannot be rewritten
 
 
@@ -41,6 +46,21 @@ class Display:
         self.stream.write(f"{text}\n")
         self.stream.flush()
 
+    @contextmanager
+    def following(self, logger: logging.Logger) -> Iterator[None]:
+        """Show what a logger reports at level INFO and above, cut to one line each."""
+        handler = _LogHandler(self)
+        level = logger.level
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        propagates, logger.propagate = logger.propagate, False
+        try:
+            yield
+        finally:
+            logger.propagate = propagates
+            logger.setLevel(level)
+            logger.removeHandler(handler)
+
     def update(self, report: Progress) -> None:
         """Show where a run stands; cheap enough to be called after every few draws."""
         new_phase = report.phase != self._phase
@@ -67,6 +87,16 @@ class Display:
             self.stream.write(f"{line}\n")
             self._last_line = time.monotonic()
         self.stream.flush()
+
+
+class _LogHandler(logging.Handler):
+    def __init__(self, display: Display) -> None:
+        super().__init__(logging.INFO)
+        self.display = display
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        self.display.say(f"  {textwrap.shorten(text, _LOG_WIDTH, placeholder=' ...')}")
 
 
 def progress_line(report: Progress, rate: float) -> str:

@@ -144,13 +144,16 @@ def sample(
     start = None
     if not resume:
         display.say("\nLooking for the best starting points")
-        start = find_start(
-            log_likelihood,
-            bias,
-            start_key,
-            num_chains=inputs.settings.num_chains,
-            **asdict(config.start),
-        )
+        try:
+            start = find_start(
+                log_likelihood,
+                bias,
+                start_key,
+                num_chains=inputs.settings.num_chains,
+                **asdict(config.start),
+            )
+        except ValueError as error:
+            raise InputError(str(error)) from None
         display.say(start.description)
     return run_nuts(
         inputs.model,

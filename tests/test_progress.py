@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 
 import pytest
 
@@ -76,6 +77,20 @@ def test_the_rate_is_that_of_the_phase() -> None:
     display.update(report("sampling", done=0, seconds_elapsed=1000.0))
     display.update(report("sampling", done=40, seconds_elapsed=1020.0))
     assert "  2 draws/s" in stream.getvalue()
+
+
+def test_a_followed_logger_speaks_in_short_lines() -> None:
+    stream = io.StringIO()
+    display, logger = Display(stream, live=True), logging.getLogger("halo_mdn.test")
+    with display.following(logger):
+        display.update(report())
+        logger.info("climbed %d hills", 3)
+        logger.info("word " * 100)
+    logger.info("not shown")
+    lines = stream.getvalue().splitlines()
+    assert lines[-2] == "  climbed 3 hills"
+    assert lines[-1].endswith("word ...") and len(lines[-1]) <= 100
+    assert not logger.handlers and logger.level == logging.NOTSET
 
 
 def test_ci_means_no_rewriting(monkeypatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 
 from halo_mdn.cli.parser import add_setting_flags, given_settings
 from halo_mdn.config import load_config
@@ -46,5 +47,6 @@ def run(arguments: argparse.Namespace) -> int:
     inputs = prepare(config)
     display = Display()
     display.say(describe(config, inputs, folder, device=device))
-    fit(config, inputs, folder, display=display, resume=arguments.resume)
+    with display.following(logging.getLogger("halo_mdn")):
+        fit(config, inputs, folder, display=display, resume=arguments.resume)
     return 0
