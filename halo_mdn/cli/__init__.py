@@ -7,7 +7,9 @@ the exit code. It is imported only when it is used.
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from halo_mdn.cli.parser import SentenceParser
 
@@ -29,7 +31,8 @@ def run(argv: Sequence[str]) -> int:
     named = bool(argv) and argv[0] in COMMANDS
     name, rest = (argv[0], argv[1:]) if named else (DEFAULT, argv)
     command = importlib.import_module(f"halo_mdn.cli.{name}")
-    program = "run_inference.py" if name == DEFAULT else f"run_inference.py {name}"
+    script = "halo-mdn" if Path(sys.argv[0]).name == "halo-mdn" else "run_inference.py"
+    program = script if name == DEFAULT else f"{script} {name}"
     parser = SentenceParser(prog=program, commands=COMMANDS)
     command.add_arguments(parser)
     return command.run(parser.parse(rest))
