@@ -55,10 +55,11 @@ class _Table(NamedTuple):
     nodes: Array
 
 
-def applies(bias: NeuralBias, dtype: jnp.dtype) -> bool:
-    """Whether the network is a function of one scalar per voxel, in float64."""
+def applies(log_l: FixedFieldLikelihood) -> bool:
+    """Whether the network sees one scalar per voxel, masses are exact, and all is float64."""
+    bias = log_l.bias
     single = bias.filters == 1 and bias.multipoles == (0,) and not bias.hidden_layers
-    return single and dtype == jnp.float64
+    return single and log_l.observation.is_exact and log_l.features.dtype == jnp.float64
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -152,22 +153,31 @@ def _written_out(tangents: tuple) -> tuple:
 
 def _value_and_grad(log_l: FixedFieldLikelihood, params: Array) -> tuple[Array, Array, Array]:
     """ln L, its gradient, and whether both can be trusted (a boolean scalar)."""
+    t = activation(params[: len(log_l.features) + 1], log_l.features)
+    value, head, t_cot, trusted = from_activation(log_l, params, t)
+    grad = jnp.concatenate([log_l.features @ t_cot, jnp.sum(t_cot)[None], head])
+    return value, grad, trusted & jnp.all(jnp.isfinite(grad))
+
+
+def from_activation(
+    log_l: FixedFieldLikelihood, params: Array, t: Array
+) -> tuple[Array, Array, Array, Array]:
+    """ln L given ``t`` (N,); its gradients in the heads' parameters and in t; whether to trust.
+
+    The features of ``log_l`` are not used.
+    """
     bias = log_l.bias
-    num_kernel = log_l.features.shape[0] + 1
-    t = _activation(params[:num_kernel], log_l.features)
-    head = bias.unpack(params)
     scale = -log_l.grid.voxel_volume * log_l.num_catalogues
     expected, expected_head, expected_t, error = _integral(bias, params, t, log_l.completeness)
-    halos, halos_head, halos_t, smallest = _halo_sum(log_l, head, t)
+    halos, halos_head, halos_t, smallest = _halo_sum(log_l, bias.unpack(params), t)
     t_cot = (scale * expected_t).at[log_l.halo_voxel].add(halos_t)
-    kernel = jnp.concatenate([log_l.features @ t_cot, jnp.sum(t_cot)[None]])
+    head = scale * expected_head[bias.basis.num_weights + 1 :] + halos_head
     value = scale * expected + halos
-    grad = jnp.concatenate([kernel, scale * expected_head[num_kernel:] + halos_head])
-    finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(grad))
-    return value, grad, finite & (error < TOLERANCE) & (smallest > 1e-280)
+    finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(head))
+    return value, head, t_cot, finite & (error < TOLERANCE) & (smallest > 1e-280)
 
 
-def _activation(kernel: Array, features: Array) -> Array:
+def activation(kernel: Array, features: Array) -> Array:
     """``t = w . S + b``; written out, because a dot of this shape is slower on CPU."""
     t = kernel[0] * features[0]
     for weight, feature in zip(kernel[1:-1], features[1:], strict=True):
