@@ -13,16 +13,18 @@ from jax.typing import ArrayLike
 
 from halo_mdn.errors import InputError
 from halo_mdn.grid import Grid
+from halo_mdn.mass_observation import EXACT, MassObservation
 
 logger = logging.getLogger(__name__)
 
+_SHARED = ("grid", "mass_threshold", "observation")  # by the catalogues of a stack
 _ROUNDING = 1e-9  # of ln M: a halo exactly at the threshold stays in after exp and log
 
 
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=("log_mass", "voxel", "selected", "completeness", "position"),
-    meta_fields=("grid", "mass_threshold"),
+    meta_fields=("grid", "mass_threshold", "observation"),
 )
 @dataclass(frozen=True)
 class HaloCatalogue:
@@ -47,7 +49,10 @@ class HaloCatalogue:
         Positions in Mpc/h, where known; the likelihood needs the voxel alone.
     grid : Grid
     mass_threshold : float
-        The catalogue is complete above this mass in Msun/h (up to ``completeness``).
+        The catalogue holds every halo of at least this (observed) mass in Msun/h, up to
+        ``completeness`` and ``observation``.
+    observation : MassObservation
+        Errors and completeness of the masses; exact unless given.
     """
 
     log_mass: np.ndarray
@@ -57,6 +62,7 @@ class HaloCatalogue:
     position: np.ndarray | None
     grid: Grid
     mass_threshold: float
+    observation: MassObservation = EXACT
 
     @classmethod
     def from_positions(
@@ -68,6 +74,7 @@ class HaloCatalogue:
         selected: ArrayLike | None = None,
         *,
         completeness: ArrayLike | None = None,
+        observation: MassObservation = EXACT,
     ) -> HaloCatalogue:
         """A catalogue from positions in Mpc/h, shape (..., H, 3), and masses in Msun/h, (..., H).
 
@@ -85,7 +92,7 @@ class HaloCatalogue:
         voxel[used] = grid.voxel_of(position[used])
         log_mass = np.log(np.where(used, mass, mass_threshold))
         halos = cls._validated(voxel, log_mass, grid, mass_threshold, used, completeness)
-        return replace(halos, position=position)
+        return replace(halos, position=position, observation=observation)
 
     @classmethod
     def from_voxels(
@@ -97,6 +104,7 @@ class HaloCatalogue:
         selected: ArrayLike | None = None,
         *,
         completeness: ArrayLike | None = None,
+        observation: MassObservation = EXACT,
     ) -> HaloCatalogue:
         """A catalogue from 0-based voxels, shape (..., H, 3), and natural log masses, (..., H).
 
@@ -117,7 +125,8 @@ class HaloCatalogue:
                 f"{int(outside.sum())} voxel indices are outside the grid of {grid.shape}, for "
                 f"instance {tuple(int(i) for i in voxel[outside][0])}: they count from 0"
             )
-        return cls._validated(voxel, log_mass, grid, mass_threshold, used, completeness)
+        halos = cls._validated(voxel, log_mass, grid, mass_threshold, used, completeness)
+        return replace(halos, observation=observation)
 
     @classmethod
     def stack(cls, catalogues: Sequence[HaloCatalogue]) -> HaloCatalogue:
@@ -131,8 +140,8 @@ class HaloCatalogue:
         if any(c.log_mass.ndim != 1 for c in catalogues):
             raise InputError("stack takes single catalogues, got one that is stacked already")
         for other in catalogues[1:]:
-            if other.grid != first.grid or other.mass_threshold != first.mass_threshold:
-                raise InputError("stacked catalogues must share the grid and the mass threshold")
+            if any(getattr(other, name) != getattr(first, name) for name in _SHARED):
+                raise InputError(f"stacked catalogues must share {', '.join(_SHARED)}")
             if not _same(other.completeness, first.completeness):
                 raise InputError("stacked catalogues must share the completeness map")
 
@@ -150,6 +159,7 @@ class HaloCatalogue:
             position=None,
             grid=first.grid,
             mass_threshold=first.mass_threshold,
+            observation=first.observation,
         )
 
     @classmethod

@@ -54,26 +54,33 @@ def log_density(mixture: Mixture, log_mass: Array | float) -> Array:
     return logsumexp(mixture.log_amplitude - mixture.mean + log_normal, axis=0)
 
 
-def log_integral(mixture: Mixture, log_threshold: Array | float) -> Array:
-    """``ln Lambda``: log number of halos per (Mpc/h)^3 above the threshold, shape (...)."""
-    return logsumexp(log_component_integral(mixture, log_threshold), axis=0)
+def log_integral(mixture: Mixture, log_threshold: Array | float, power: float = 0.0) -> Array:
+    """``ln`` of the integral of ``(M/M_th)^power n(M)`` above the threshold, shape (...).
 
-
-def log_component_integral(mixture: Mixture, log_threshold: Array | float) -> Array:
-    """The logarithm of each component's part of Lambda, shape (K, ...).
-
-    With ``d = ln M_th - mu`` and ``s = d/sigma - sigma`` the part is
-    ``alpha e^{sigma^2/2} erfc(s/sqrt 2)/2``. For ``s > 0`` the exponentials of ``sigma^2/2`` and of
-    the tail cancel and are taken together; each branch is finite on the other's side as well, so
-    that gradients are.
+    With ``power = 0`` it is ``ln Lambda``, the log number of halos per (Mpc/h)^3.
     """
+    return logsumexp(log_component_integral(mixture, log_threshold, power), axis=0)
+
+
+def log_component_integral(
+    mixture: Mixture, log_threshold: Array | float, power: float = 0.0
+) -> Array:
+    """The logarithm of each component's part of :func:`log_integral`, shape (K, ...).
+
+    With ``p = 1 + power``, ``d = ln M_th - mu`` and ``s = d/sigma - p sigma`` the part is
+    ``alpha e^{(1-p) d + p^2 sigma^2/2} erfc(s/sqrt 2)/2``. For ``s > 0`` the exponentials of
+    ``sigma^2`` and of the tail cancel and are taken together; each branch is finite on the other's
+    side as well, so that gradients are.
+    """
+    p = 1 + power
     depth = log_threshold - mixture.mean
-    s = depth / mixture.width - mixture.width
+    s = depth / mixture.width - p * mixture.width
     beyond = s > 0
     size = jnp.where(beyond, s, -s)
     log_tail = log_erfcx(size / sqrt(2)) - log(2)
     far = depth - 0.5 * (depth / mixture.width) ** 2 + log_tail
-    near = 0.5 * mixture.width**2 + jnp.log1p(-jnp.exp(log_tail - 0.5 * size**2))
+    log_upper = jnp.log1p(-jnp.exp(log_tail - 0.5 * size**2))
+    near = (1 - p) * depth + 0.5 * (p * mixture.width) ** 2 + log_upper
     return mixture.log_amplitude + jnp.where(beyond, far, near)
 
 

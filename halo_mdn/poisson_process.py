@@ -2,7 +2,8 @@
 
     ln L = sum_halos ln[c(x_i) n(M_i | delta at i)] - V sum_voxels c_v Lambda_v
 
-with the voxel volume V and the completeness c (1 where none is given). Each of several
+with the voxel volume V and the completeness c (1 where none is given). Errors and completeness in
+mass replace n by the observed mass function (:mod:`halo_mdn.mass_observation`). Each of several
 catalogues of the same field adds its own such term. Where the expected number of halos is beyond
 1e246 (7e30 in float32), ln L is -inf, with a finite gradient (that of the halo sum).
 """
@@ -25,13 +26,14 @@ from halo_mdn.density import check_density, is_concrete
 from halo_mdn.errors import InputError
 from halo_mdn.grid import Grid
 from halo_mdn.mass_function import log_density, log_integral
+from halo_mdn.mass_observation import EXACT, MassObservation
 from halo_mdn.network import NeuralBias, features_of_density, mixture_of_features
 
 
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=("features", "halo_voxel", "log_mass", "used", "completeness"),
-    meta_fields=("bias", "grid", "num_catalogues"),
+    meta_fields=("bias", "grid", "num_catalogues", "observation"),
 )
 @dataclass(frozen=True)
 class FixedFieldLikelihood:
@@ -52,6 +54,8 @@ class FixedFieldLikelihood:
         Halos that are selected and inside the domain.
     completeness : array (N,) or None
         Expected observed fraction per voxel of the domain.
+    observation : MassObservation
+        Errors and completeness of the masses.
     """
 
     features: Array
@@ -62,6 +66,7 @@ class FixedFieldLikelihood:
     bias: NeuralBias
     grid: Grid
     num_catalogues: int
+    observation: MassObservation = EXACT
 
     def __call__(self, params: ArrayLike) -> Array:
         """ln L, a scalar.
@@ -121,6 +126,7 @@ def fixed_field_likelihood(
         bias=bias,
         grid=halos.grid,
         num_catalogues=halos.num_catalogues,
+        observation=halos.observation,
     )
     return _compressed(log_l) if is_concrete(delta, halos) else log_l
 
@@ -201,11 +207,12 @@ def halo_and_voxel_terms(log_l: FixedFieldLikelihood, params: Array) -> tuple[Ar
     """
     mixture = mixture_of_features(log_l.bias, params, log_l.features)
     at_halos = jax.tree.map(lambda field: field[:, log_l.halo_voxel], mixture)
-    log_n = log_density(at_halos, log_l.log_mass)
+    log_threshold = log(log_l.bias.mass_threshold)
+    log_n = log_l.observation.log_density(at_halos, log_l.log_mass, log_threshold)
     if log_l.completeness is not None:
         coverage = jnp.where(log_l.used, log_l.completeness[log_l.halo_voxel], 1)
         log_n = log_n + jnp.log(coverage)
-    log_lambda = log_integral(mixture, log(log_l.bias.mass_threshold))
+    log_lambda = log_l.observation.log_integral(mixture, log_threshold, log_threshold)
     return jnp.where(log_l.used, log_n, 0), log_lambda
 
 

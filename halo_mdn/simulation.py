@@ -16,6 +16,7 @@ from halo_mdn.density import check_density
 from halo_mdn.errors import InputError
 from halo_mdn.grid import Grid
 from halo_mdn.mass_function import Mixture, log_component_integral, sample_log_mass
+from halo_mdn.mass_observation import EXACT, MassObservation
 from halo_mdn.network import NeuralBias, features_of_density, mixture_of_features
 
 
@@ -27,6 +28,7 @@ def simulate(
     grid: Grid,
     *,
     completeness: ArrayLike | None = None,
+    observation: MassObservation = EXACT,
     max_halos: float = 1e8,
 ) -> HaloCatalogue:
     """An exact draw of a halo catalogue.
@@ -43,6 +45,8 @@ def simulate(
         With the ``interior`` boundary, halos are drawn in the interior alone.
     completeness : array (N0, N1, N2), optional
         Expected observed fraction of the halos per voxel.
+    observation : MassObservation
+        Errors and completeness of the masses, which the catalogue then has.
     max_halos : float
         Refuse to draw more than this many halos.
 
@@ -58,7 +62,7 @@ def simulate(
         ``max_halos`` halos.
     """
     check_density(delta, grid.shape, bias.density_floor)
-    mixture, rate = _rates(bias, jnp.asarray(params), jnp.asarray(delta), grid)
+    mixture, rate = _rates(bias, jnp.asarray(params), jnp.asarray(delta), grid, observation)
     margin, domain = grid.margin(bias._size), grid.domain_shape(bias._size)
     coverage = None if completeness is None else as_completeness(completeness, grid)
     if coverage is not None:
@@ -69,19 +73,22 @@ def simulate(
         raise InputError(
             f"these parameters predict {expected:.3g} halos, more than max_halos = {max_halos:.3g}"
         )
-    count_key, mass_key, place_key = jax.random.split(key, 3)
-    counts = np.asarray(jax.random.poisson(count_key, rate))
+    rng = _generator(key)
+    counts = rng.poisson(np.asarray(rate, dtype=float))
     component, flat = (np.repeat(index.ravel(), counts.ravel()) for index in np.indices(rate.shape))
-    uniform = np.asarray(jax.random.uniform(mass_key, (len(flat),)), dtype=float)
     log_mass = sample_log_mass(
-        np.clip(uniform, 1e-300, None),
+        1 - rng.random(len(flat)),
         np.asarray(mixture.mean, dtype=float)[component, flat],
         np.asarray(mixture.width, dtype=float)[component, flat],
         log(bias.mass_threshold),
     )
+    if not observation.is_exact:
+        chance = np.exp(observation.log_completeness(log_mass, log(bias.mass_threshold)))
+        detected = rng.random(len(flat)) < chance
+        flat, log_mass = flat[detected], log_mass[detected]
     voxel = np.stack(np.unravel_index(flat, domain), axis=-1) + np.array(margin)
-    place = np.asarray(jax.random.uniform(place_key, voxel.shape), dtype=float)
-    position = (voxel + np.minimum(place, 1 - 1e-9)) * np.array(grid.voxel_size)
+    place = np.minimum(rng.random(voxel.shape), 1 - 1e-9)  # clear of rounding into the next voxel
+    position = (voxel + place) * np.array(grid.voxel_size)
     return HaloCatalogue(
         log_mass=log_mass,
         voxel=voxel.astype(np.int32),
@@ -90,12 +97,22 @@ def simulate(
         position=position,
         grid=grid,
         mass_threshold=bias.mass_threshold,
+        observation=observation,
     )
 
 
-@partial(jax.jit, static_argnums=(0, 3))
-def _rates(bias: NeuralBias, params: Array, delta: Array, grid: Grid) -> tuple[Mixture, Array]:
-    """Mixture parameters and expected counts per component and voxel, each (K, N)."""
+def _generator(key: Array) -> np.random.Generator:
+    """Random numbers of NumPy: their shapes vary with the draw, and JAX would compile each."""
+    data = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
+    return np.random.default_rng(np.asarray(data).ravel())
+
+
+@partial(jax.jit, static_argnums=(0, 3, 4))
+def _rates(
+    bias: NeuralBias, params: Array, delta: Array, grid: Grid, observation: MassObservation
+) -> tuple[Mixture, Array]:
+    """Mixture of observed masses and expected counts per component and voxel, each (K, N)."""
     mixture = mixture_of_features(bias, params, features_of_density(bias, delta, grid))
+    mixture = observation.blurred(mixture)
     log_part = log_component_integral(mixture, log(bias.mass_threshold))
     return mixture, grid.voxel_volume * jnp.exp(log_part)

@@ -50,7 +50,7 @@ def test_stack_and_pick() -> None:
     assert both[1].num_halos == 1 and both[0].num_halos == 3
     with pytest.raises(hm.InputError, match="single catalogue"):
         long[0]
-    with pytest.raises(hm.InputError, match="share the grid"):
+    with pytest.raises(hm.InputError, match="share grid"):
         other = hm.Grid((4, 4, 4), (9.0, 8.0, 8.0))
         hm.HaloCatalogue.stack([long, hm.HaloCatalogue.from_positions(POSITION, MASS, other)])
 
