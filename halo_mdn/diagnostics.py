@@ -266,10 +266,11 @@ def _arviz() -> ModuleType:
 def _quiet() -> Iterator[None]:
     """Without the warnings about degenerate chains: the table shows them as NaN."""
     arviz_logger = logging.getLogger("arviz")
-    was_disabled, arviz_logger.disabled = arviz_logger.disabled, True
+    level = arviz_logger.level
+    arviz_logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             yield
     finally:
-        arviz_logger.disabled = was_disabled
+        arviz_logger.setLevel(level)

@@ -93,11 +93,11 @@ def slice_figure(posterior: xr.DataTree) -> Figure:
     counts: dict[str, Any] = {"cmap": "cividis", "norm": LogNorm(top / 100, top)}
     grey: dict[str, Any] = {"cmap": "gray_r", "norm": LogNorm(0.1, 10)}
     panels = (
-        (constant["slab_density"], r"density $1+\delta$" + f" in {depth:.3g} Mpc/h", grey),
+        (constant["slab_density"], r"mean $1+\delta$" + f" over {depth:.3g} Mpc/h", grey),
         (expected, "expected halos per column", counts),
         (observed, "observed halos per column", counts),
     )
-    figure = Figure(figsize=(11.5, 4.4), layout="constrained")
+    figure = Figure(figsize=(11.5, 4.9), layout="constrained")
     for axes, (values, title, style) in zip(figure.subplots(1, 3), panels, strict=True):
         axes.set_facecolor(matplotlib.colormaps["cividis"](0.0))  # where there are none
         shown = np.where(values > 0, values, np.nan).T
@@ -147,14 +147,12 @@ def energy_figure(posterior: xr.DataTree) -> Figure:
     lines = -(-len(energy) // columns)
     figure = Figure(figsize=(2.2 + 2.2 * columns, 1 + 2.2 * lines), layout="constrained")
     grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
-    bins = _bins(np.concatenate([_centred(energy).ravel(), np.diff(energy).ravel()]), energy.shape)
+    centred = _centred(energy)
+    bins = _bins(np.concatenate([centred.ravel(), np.diff(centred).ravel()]), energy.shape)
     for chain, axes in enumerate(grid.ravel()[: len(energy)]):
-        change, colour = np.diff(energy[chain]), _chain_colour(chain)
-        marginal = {"color": colour, "alpha": 0.3, "label": "energy minus mean"}
-        axes.hist(_centred(energy)[chain], bins, density=True, **marginal)
-        line = {"color": colour, "histtype": "step", "label": "change per draw"}
-        if change.size:
-            axes.hist(change, bins, density=True, **line)
+        colour = _chain_colour(chain)
+        _histogram(axes, centred[chain], bins, colour=colour, label="energy minus mean", fill=True)
+        _histogram(axes, np.diff(centred[chain]), bins, colour=colour, label="change per draw")
         axes.set_title(f"chain {chain}: E-BFMI {ebfmi[chain]:.2f}", fontsize=9)
         axes.set_yticks([])
     for axes in grid.ravel()[len(energy) :]:
@@ -258,12 +256,24 @@ def _rank_histogram(axes: Axes, values: np.ndarray) -> None:
     axes.set_ylim(0, None)
 
 
+def _histogram(
+    axes: Axes, values: np.ndarray, bins: np.ndarray, *, colour: str, label: str, fill: bool = False
+) -> None:
+    """Densities of the finite values, as an area or a line."""
+    counts = np.histogram(values[np.isfinite(values)], bins)[0]
+    density = counts / (max(counts.sum(), 1) * np.diff(bins))
+    alpha = 0.3 if fill else 1.0
+    axes.stairs(density, bins, fill=fill, color=colour, alpha=alpha, label=label)
+
+
 def _centred(energy: np.ndarray) -> np.ndarray:
-    return energy - energy.mean(axis=1, keepdims=True)
+    known = np.where(np.isfinite(energy), energy, np.nan)
+    count = np.maximum(np.isfinite(energy).sum(axis=1, keepdims=True), 1)
+    return known - np.nansum(known, axis=1, keepdims=True) / count
 
 
-def _bins(values: np.ndarray, shape: tuple[int, ...]) -> list[float]:
+def _bins(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     num = int(np.clip(2 * shape[1] ** (1 / 3), 5, 40))  # Rice's rule
-    return list(np.linspace(low, high if high > low else low + 1, num + 1))
+    return np.linspace(low, high if high > low else low + 1, num + 1)

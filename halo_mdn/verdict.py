@@ -242,6 +242,8 @@ def _advice(
     functions_pass = bool(deciding) and all(row.passes() for row in deciding)
     if run.num_chains < 2:
         lines.append("Run at least 2 chains, better 4, from different starts.")
+    if run.num_draws < _LEAST_DRAWS:
+        lines.append("Draw more: at least a few hundred per chain.")
     if any(not row.moved for row in deciding):
         lines.append("Look at the start and the step size: a chain that stays put rejects all.")
     apart = _far_apart(run)
