@@ -4,6 +4,7 @@ from halo_mdn.sampling.checkpoint import CheckpointError as CheckpointError
 from halo_mdn.sampling.convergence import Convergence as Convergence
 from halo_mdn.sampling.convergence import convergence as convergence
 from halo_mdn.sampling.coordinates import Coordinates as Coordinates
+from halo_mdn.sampling.coordinates import StandardisedField as StandardisedField
 from halo_mdn.sampling.coordinates import Whitened as Whitened
 from halo_mdn.sampling.coordinates import change_coordinates as change_coordinates
 from halo_mdn.sampling.initialisation import LogPosterior as LogPosterior

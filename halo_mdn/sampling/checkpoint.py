@@ -49,7 +49,7 @@ def save_checkpoint(
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as stream:
-            np.savez(stream, header=np.array(header), **arrays)
+            np.savez(stream, **{**arrays, "header": np.array(header)})  # type: ignore[arg-type]
             stream.flush()
             # Else a power cut may keep the new name and lose the content.
             os.fsync(stream.fileno())

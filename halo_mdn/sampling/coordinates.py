@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -13,6 +15,10 @@ import numpyro.distributions as dist
 from jax.scipy.linalg import solve_triangular
 from numpyro.infer.reparam import Reparam
 
+from halo_mdn.network import HEADS, Blocks, NeuralBias, npe_field
+from halo_mdn.poisson_process import FixedFieldLikelihood
+
+SPREAD_FLOOR = 1e-3  # of the NPE field, whose values are of order one
 LATENT_SUFFIX = "_latent"
 
 
@@ -66,6 +72,112 @@ class Whitened(NamedTuple):
 
     def log_det(self, latent: jax.Array) -> jax.Array:
         return jnp.sum(jnp.log(jnp.abs(jnp.diagonal(self.scale_tril))))
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=("features",), meta_fields=("bias",))
+@dataclass(frozen=True)
+class StandardisedField:
+    """The same network, written in terms of a standardised NPE field.
+
+    With ``m`` and ``s`` the mean and the spread of a channel ``z`` of the NPE field over reference
+    voxels, the layer that reads it is written ``A z + a = A' (z - m) / s + a'``, and ``A'``, ``a'``
+    take the places of ``A``, ``a`` in the latent vector. The kernel keeps its place. What is
+    gained: a larger or shifted kernel no longer forces every head to follow.
+
+    Attributes
+    ----------
+    features : array (F, R)
+        Shell features of the reference voxels.
+    bias : NeuralBias
+    """
+
+    features: jax.Array
+    bias: NeuralBias
+
+    @classmethod
+    def at_halos(cls, log_likelihood: FixedFieldLikelihood, size: int = 512) -> StandardisedField:
+        """Reference voxels evenly spaced among those that hold halos."""
+        voxel = np.asarray(log_likelihood.halo_voxel)[np.asarray(log_likelihood.used)]
+        if len(voxel) == 0:
+            voxel = np.arange(log_likelihood.features.shape[1])
+        chosen = np.sort(voxel)[np.linspace(0, len(voxel) - 1, min(size, len(voxel))).astype(int)]
+        return cls(log_likelihood.features[:, chosen], log_likelihood.bias)
+
+    def to_params(self, latent: jax.Array) -> jax.Array:
+        """Parameters of a latent vector, both (P,)."""
+        return self._rewritten(
+            latent,
+            lambda kernel, shift, mean, spread: (
+                kernel / spread[:, None],
+                shift - (mean / spread) @ kernel,
+            ),
+        )
+
+    def to_latent(self, params: jax.Array) -> jax.Array:
+        """Latent vector of parameters, both (P,)."""
+        return self._rewritten(
+            params,
+            lambda kernel, shift, mean, spread: (kernel * spread[:, None], shift + mean @ kernel),
+        )
+
+    def log_det(self, latent: jax.Array) -> jax.Array:
+        """Log absolute determinant of d params / d latent."""
+        blocks = self.bias.unpack(latent)
+        columns = sum(blocks[kernel].shape[1] for kernel, _ in self._reading)
+        return -columns * jnp.sum(jnp.log(self._moments(blocks)[1]))
+
+    @property
+    def _reading(self) -> list[tuple[str, str]]:
+        """Names of kernels and biases of the layer that reads the NPE field."""
+        if self.bias.hidden_layers:
+            return [("hidden_0_weights", "hidden_0_biases")]
+        return [(f"{head}_kernels", f"{head}_biases") for head in HEADS]
+
+    def _moments(self, blocks: Blocks) -> tuple[jax.Array, jax.Array]:
+        z = npe_field(self.bias, blocks, self.features)
+        # A dead channel has no spread; the floor keeps the bijection finite there.
+        return jnp.mean(z, axis=1), jnp.sqrt(jnp.var(z, axis=1) + SPREAD_FLOOR**2)
+
+    def _rewritten(self, vector: jax.Array, rule: Callable[..., tuple]) -> jax.Array:
+        blocks = self.bias.unpack(vector)
+        moments = self._moments(blocks)
+        new = dict(blocks)
+        for kernel, shift in self._reading:
+            new[kernel], new[shift] = rule(blocks[kernel], blocks[shift], *moments)
+        return self.bias.pack(new)
+
+
+class Composed(NamedTuple):
+    """``params = outer.to_params(inner.to_params(latent))``."""
+
+    outer: Coordinates
+    inner: Coordinates
+
+    def to_params(self, latent: jax.Array) -> jax.Array:
+        return self.outer.to_params(self.inner.to_params(latent))
+
+    def to_latent(self, params: jax.Array) -> jax.Array:
+        return self.inner.to_latent(self.outer.to_latent(params))
+
+    def log_det(self, latent: jax.Array) -> jax.Array:
+        return self.inner.log_det(latent) + self.outer.log_det(self.inner.to_params(latent))
+
+
+def whitened_in(outer: Coordinates, location: np.ndarray, covariance: np.ndarray) -> Composed:
+    """Coordinates on top of ``outer`` in which a Gaussian of the parameters is standard, to
+    first order around its mean.
+
+    Parameters
+    ----------
+    outer
+        Coordinates of the parameters.
+    location, covariance
+        Of the parameters, shapes (P,) and (P, P).
+    """
+    latent = outer.to_latent(jnp.asarray(location))
+    jacobian = np.asarray(jax.jacfwd(outer.to_params)(latent))
+    half = np.linalg.solve(jacobian, np.linalg.cholesky(covariance))
+    return Composed(outer, Whitened.at(np.asarray(latent), half @ half.T))
 
 
 class _ChangeOfCoordinates(Reparam):

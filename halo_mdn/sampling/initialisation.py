@@ -13,16 +13,17 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from halo_mdn.network import NeuralBias
+from halo_mdn.network import NeuralBias, mixture_of_features
 from halo_mdn.poisson_process import FixedFieldLikelihood, log_prior
 from halo_mdn.sampling.chains import num_workers
+from halo_mdn.sampling.coordinates import StandardisedField
 from halo_mdn.sampling.newton import Summit, climb, positive_inverse
 from halo_mdn.sampling.start import Start
 
@@ -31,9 +32,10 @@ logger = logging.getLogger(__name__)
 SMALLEST_PART = 4096  # voxels; smaller parts cost as much, in overhead
 HALOS_IN_PART = 400  # least expected: a few tens per parameter
 GROWTH = 4  # from one part to the next
-STEPS = 40  # of each climb on a part
+STEPS = 30  # of each climb on a part
 STEPS_AT_END = 60  # on the whole box
 FINALISTS = 3
+NARROWEST = 0.01  # width in ln M of a believable component; no halo mass is known to 1 per cent
 OVERDISPERSION = 2.0  # deviations of the chain starts, in units of the posterior's
 
 
@@ -212,16 +214,69 @@ def _values(posterior: LogPosterior, params: Array) -> Array:
 def _climb_all(posterior: LogPosterior, candidates: list[np.ndarray], steps: int) -> list[Summit]:
     """Climb from every candidate, best summit first; those that cannot begin are left out."""
 
+    field = StandardisedField.at_halos(posterior.log_likelihood)
+
     def attempt(params: np.ndarray) -> Summit | None:
         try:
-            return climb(posterior, params, max_steps=steps)
+            latent = np.asarray(_to_latent(field, params))
+            return _in_params(
+                climb(_Standardised(posterior, field), latent, max_steps=steps), field
+            )
         except ValueError:
             return None
 
     summits = [summit for summit in _in_threads(attempt, candidates) if summit is not None]
     if not summits:
         raise ValueError("no starting point has a finite posterior; raise num_starts.")
-    return sorted(summits, key=lambda summit: -summit.value)
+    honest = [summit for summit in summits if not _has_spike(posterior, summit)]
+    if len(honest) < len(summits):
+        logger.info("%d summits are spikes on single masses", len(summits) - len(honest))
+    return sorted(honest or summits, key=lambda summit: -summit.value)
+
+
+def _has_spike(posterior: LogPosterior, summit: Summit) -> bool:
+    """Whether a component has shrunk onto single masses.
+
+    The density of a mixture grows without bound where a width goes to zero on a mass in the
+    catalogue, all the more where many halos share a mass (whole numbers of particles). Such
+    summits say nothing about halos, however high they are.
+    """
+    log_l = posterior.log_likelihood
+    mixture = mixture_of_features(
+        posterior.bias, jnp.asarray(summit.params), log_l.features[:, log_l.halo_voxel]
+    )
+    distance = (log_l.log_mass - mixture.mean) / mixture.width
+    log_share = mixture.log_amplitude - mixture.mean - jnp.log(mixture.width) - 0.5 * distance**2
+    share = jax.nn.softmax(log_share, axis=0) * log_l.used
+    return bool(jnp.any((share > 0.5) & (mixture.width < NARROWEST)))
+
+
+class _Standardised(NamedTuple):
+    """The posterior density of the parameters as a function of a latent vector."""
+
+    posterior: LogPosterior
+    field: StandardisedField
+
+    def __call__(self, latent: Array) -> Array:
+        # No Jacobian: what is looked for is the mode of the parameters.
+        return self.posterior(self.field.to_params(latent))
+
+
+@jax.jit
+def _to_latent(field: StandardisedField, params: Array) -> Array:
+    return field.to_latent(params)
+
+
+@jax.jit
+def _to_params(field: StandardisedField, latent: Array) -> tuple[Array, Array]:
+    return field.to_params(latent), jax.jacfwd(field.to_params)(latent)
+
+
+def _in_params(summit: Summit, field: StandardisedField) -> Summit:
+    params, jacobian = map(np.asarray, _to_params(field, summit.params))
+    # At a summit, where the gradient vanishes, second derivatives transform as a tensor.
+    inverse = np.linalg.inv(jacobian)
+    return summit._replace(params=params, hessian=inverse.T @ summit.hessian @ inverse)
 
 
 Item = TypeVar("Item")

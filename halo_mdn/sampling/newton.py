@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -14,7 +13,7 @@ from jax import Array
 class LogDensity(Protocol):
     """A pytree of arrays, callable on parameters (P,)."""
 
-    def __call__(self, params: Array) -> Array:
+    def __call__(self, params: Array, /) -> Array:
         """A scalar; -inf where the parameters are impossible."""
 
 
@@ -157,7 +156,7 @@ def _derivatives(
     return float(value), np.asarray(gradient), 0.5 * (hessian + hessian.T)
 
 
-@partial(jax.jit)
+@jax.jit
 def _all_derivatives(log_density: LogDensity, params: Array) -> tuple[Array, Array, Array]:
     value = log_density(params)
     gradient, hessian_times = jax.linearize(jax.grad(log_density), params)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,7 @@ from halo_mdn.sampling.coordinates import (
     Coordinates,
     Whitened,
     change_coordinates,
+    whitened_in,
 )
 from halo_mdn.sampling.interruption import Interruption
 from halo_mdn.sampling.settings import Draws, Interrupted, NutsSettings, Progress
@@ -71,7 +72,7 @@ def run_nuts(
     settings
         Lengths, adaptation, chain method; the defaults if left out.
     coordinates
-        Sample in these instead of those that ``settings.whiten`` chooses.
+        Sample in these coordinates, whitened at the start if ``settings.whiten`` says so.
     site
         Name of the latent site.
     checkpoint
@@ -101,20 +102,20 @@ def run_nuts(
         If the start does not fit the settings.
     """
     settings = settings or NutsSettings()
-    resuming = resume and checkpoint is not None and checkpoint.is_file()
-    if start is None and not resuming:
-        raise CheckpointError(
-            f"There is nothing to resume from at {checkpoint}; give a start, or run without "
-            "resuming."
-        )
-    if resuming and start is None:
-        start = _stored_start(checkpoint)
+    saved = checkpoint if resume and checkpoint is not None and checkpoint.is_file() else None
+    if start is None:
+        if saved is None:
+            raise CheckpointError(
+                f"There is nothing to resume from at {checkpoint}; give a start, or run without "
+                "resuming."
+            )
+        start = _stored_start(saved)
     _check_start(start, settings)
     run = _Run(
         model, model_args, start, key, settings, coordinates, site, checkpoint, fingerprint, monitor
     )
-    if resuming:
-        run.restore()
+    if saved is not None:
+        run.restore(saved)
     with Interruption() as interruption:
         run.go(progress or (lambda report: None), interruption)
     return run.result()
@@ -138,14 +139,20 @@ class _Run:
     ) -> None:
         self.settings, self.start, self.checkpoint = settings, start, checkpoint
         self.total = settings.num_warmup + settings.num_samples
-        if coordinates is None and settings.whiten:
-            coordinates = Whitened.at(start.location, start.inverse_mass)
+        if settings.whiten:
+            location, covariance = start.location, start.inverse_mass
+            coordinates = (
+                Whitened.at(location, covariance)
+                if coordinates is None
+                else whitened_in(coordinates, location, covariance)
+            )
         self.monitor = _Monitor(monitor) if monitor is not None else None
         arrays, bound = _bind(model, model_args)
         self.fingerprint = {
             **{f"setting {k}": v for k, v in asdict(settings).items() if k not in FREE_SETTINGS},
             "model arguments": fingerprint_of(arrays),
             "start": fingerprint_of((start.position, start.location, start.inverse_mass)),
+            "coordinates": type(coordinates).__name__,
             "key": fingerprint_of(jax.random.key_data(key)),
             **(fingerprint or {}),
         }
@@ -223,7 +230,7 @@ class _Run:
         )
         return self.stopped_early
 
-    def report(self, phase: str | None = None) -> Progress:
+    def report(self, phase: Literal["start"] | None = None) -> Progress:
         warmup = self.settings.num_warmup
         sampling = self.done >= warmup and phase is None and self.done > warmup
         begin, end = (warmup, self.total) if sampling else (0, warmup)
@@ -250,19 +257,19 @@ class _Run:
         arrays = {**self.chains.export_states(), **start, **rows, **clock}
         save_checkpoint(self.checkpoint, arrays, self.fingerprint)
 
-    def restore(self) -> None:
-        arrays = load_checkpoint(self.checkpoint, self.fingerprint)
+    def restore(self, checkpoint: Path) -> None:
+        arrays = load_checkpoint(checkpoint, self.fingerprint)
         done = int(arrays["done"])
         if done > self.total:
             raise CheckpointError(
-                f"{self.checkpoint} already holds {done} draws per chain, warm-up included, more "
+                f"{checkpoint} already holds {done} draws per chain, warm-up included, more "
                 f"than the {self.total} asked for; raise num_samples to at least "
                 f"{done - self.settings.num_warmup}."
             )
         try:
             self.chains.import_states(arrays)
         except (KeyError, ValueError) as error:
-            raise CheckpointError(f"{self.checkpoint} does not fit this run: {error}.") from error
+            raise CheckpointError(f"{checkpoint} does not fit this run: {error}.") from error
         stored = {k[len("rows_") :]: v for k, v in arrays.items() if k.startswith("rows_")}
         if stored:
             if self.monitor is not None:
@@ -272,7 +279,7 @@ class _Run:
             self.append(stored)
         self.seconds_before = float(arrays["seconds"])
         self.follow_convergence()
-        logger.info("resumed from %s after %d of %d draws", self.checkpoint, done, self.total)
+        logger.info("resumed from %s after %d of %d draws", checkpoint, done, self.total)
 
     def result(self) -> Draws:
         warmup = self.settings.num_warmup
@@ -338,7 +345,8 @@ def _make_chains(
 ) -> Chains:
     position = jnp.asarray(start.position)
     args: tuple[Any, ...] = arrays
-    latent_site, inverse_mass = site, jnp.asarray(start.inverse_mass)
+    latent_site = site
+    inverse_mass: jax.Array | None = jnp.asarray(start.inverse_mass)
     if coordinates is not None:
         model, args = change_coordinates(model, site), (coordinates, *arrays)
         latent_site, inverse_mass = site + LATENT_SUFFIX, None

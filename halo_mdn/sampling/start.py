@@ -39,4 +39,6 @@ class Start:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Start:
         """The inverse of `arrays`."""
-        return cls(**{**arrays, "description": str(arrays["description"])})
+        text = str(arrays["description"])
+        rest = {name: array for name, array in arrays.items() if name != "description"}
+        return cls(**rest, description=text)
