@@ -97,7 +97,7 @@ def slice_figure(posterior: xr.DataTree) -> Figure:
         (expected, "expected halos per column", counts),
         (observed, "observed halos per column", counts),
     )
-    figure = Figure(figsize=(11.5, 4.9), layout="constrained")
+    figure = Figure(figsize=(11.5, 4.6), layout="constrained")
     for axes, (values, title, style) in zip(figure.subplots(1, 3), panels, strict=True):
         axes.set_facecolor(matplotlib.colormaps["cividis"](0.0))  # where there are none
         shown = np.where(values > 0, values, np.nan).T
