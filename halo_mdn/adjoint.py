@@ -10,10 +10,12 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from halo_mdn import fast
 from halo_mdn.catalogue import HaloCatalogue
 from halo_mdn.density import check_density
+from halo_mdn.fast_adjoint import value_and_cotangents
 from halo_mdn.network import NeuralBias
-from halo_mdn.poisson_process import log_likelihood
+from halo_mdn.poisson_process import fixed_field_likelihood, log_likelihood
 
 
 class Adjoint(NamedTuple):
@@ -52,7 +54,11 @@ def adjoint(bias: NeuralBias, params: ArrayLike, delta: ArrayLike, halos: HaloCa
 
 @partial(jax.jit, static_argnums=0)
 def _adjoint(bias: NeuralBias, params: Array, delta: Array, halos: HaloCatalogue) -> Adjoint:
-    value, (params_cot, delta_cot) = jax.value_and_grad(log_likelihood, argnums=(1, 2))(
-        bias, params, delta, halos
-    )
+    log_l = fixed_field_likelihood(bias, delta, halos)
+    if fast.applies(log_l):
+        value, delta_cot, params_cot = value_and_cotangents(log_l, params, delta)
+    else:
+        value, (params_cot, delta_cot) = jax.value_and_grad(log_likelihood, argnums=(1, 2))(
+            bias, params, delta, halos
+        )
     return Adjoint(value, delta_cot, params_cot)

@@ -44,15 +44,17 @@ NODES = 12  # Chebyshev nodes of a panel
 CELLS = 64  # per panel
 DEGREE = 3  # of the polynomial in a cell
 TOLERANCE = 1e-9  # of the neglected terms, relative to the sum over the field
+CHUNK = 65536  # voxels at a time
 PADDING = 4096  # XLA vectorises loops of such lengths, and not those of odd lengths
 
 
 class _Table(NamedTuple):
-    """Where the voxels and the nodes lie: ``cell`` (N,) and ``s`` in [-1, 1] (N,); nodes (P, D)."""
+    """Panels over the range of t: the nodes (P, D), the ends of the stretches between kinks, and
+    the cells per unit of t on each stretch."""
 
-    cell: Array
-    s: Array
     nodes: Array
+    edges: list[Array]
+    rates: list[Array]
 
 
 def applies(log_l: FixedFieldLikelihood) -> bool:
@@ -192,7 +194,7 @@ def _integral(
     bias: NeuralBias, params: Array, t: Array, weight: Array | None
 ) -> tuple[Array, Array, Array, Array]:
     """``sum_v c_v Lambda(t_v)``; its gradients in params (t fixed) and in t; a relative error."""
-    table = _locate(t, _kinks(bias, params))
+    table = _panels(jnp.min(t), jnp.max(t), _kinks(bias, params))
 
     def at_nodes(t: Array, params: Array) -> Array:
         mixture = mixture_parameters(bias, bias.unpack(params), jax.nn.softplus(t)[None])
@@ -202,10 +204,10 @@ def _integral(
     values, pull_back = jax.vjp(lambda p: at_nodes(flat, p), params)
     slopes = jax.jvp(lambda t: at_nodes(t, params), (flat,), (jnp.ones_like(flat),))[1]
     values, slopes = values.reshape(table.nodes.shape), slopes.reshape(table.nodes.shape)
-    moments = _moments(table, weight)
+    moments = _moments(table, t, weight)
     cotangent = jnp.einsum("kpm,kmd->pd", moments, _cell_matrix()[0])
     total = jnp.vdot(cotangent, values)
-    slope_at_voxels = _look_up(table, slopes)
+    slope_at_voxels = _look_up(table, slopes, t)
     if weight is not None:
         slope_at_voxels = slope_at_voxels * weight
     error = jnp.maximum(_relative_error(moments[0], values), _relative_error(moments[0], slopes))
@@ -223,47 +225,65 @@ def _kinks(bias: NeuralBias, params: Array) -> list[Array]:
     return list(jnp.sort(t))
 
 
-def _locate(t: Array, kinks: list[Array]) -> _Table:
-    """Cells and nodes: equal panels on each of the stretches between the kinks."""
-    low, high = jnp.min(t), jnp.max(t)
+def _panels(low: Array, high: Array, kinks: list[Array]) -> _Table:
+    """Equal panels on each of the stretches between the kinks."""
     edges = [low, *(jnp.clip(kink, low, high) for kink in kinks), high]
     panels = PANELS // (len(edges) - 1)
-    per_stretch = panels * CELLS
+    widths = [(b - a) / panels for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    rates = [jnp.where(w > 0, CELLS / jnp.where(w > 0, w, 1), 0) for w in widths]
+    offset = jnp.arange(panels)[:, None] + 0.5 + 0.5 * jnp.asarray(_chebyshev_points(NODES))[None]
+    nodes = [left + width * offset for left, width in zip(edges[:-1], widths, strict=True)]
+    return _Table(jnp.concatenate(nodes), edges, rates)
+
+
+def _cells(table: _Table, t: Array) -> tuple[Array, Array]:
+    """The cell of each t and the place in it, in [-1, 1]."""
+    per_stretch = len(table.nodes) * CELLS // len(table.rates)
     y, last = jnp.zeros_like(t), jnp.zeros_like(t)
-    for i, (left, right) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
-        wide = right > left
-        rate = jnp.where(wide, per_stretch / jnp.where(wide, right - left, 1), 0)
+    for i, (left, rate) in enumerate(zip(table.edges[:-1], table.rates, strict=True)):
         inside = t >= left
         y = jnp.where(inside, (t - left) * rate + i * per_stretch, y)
         last = jnp.where(inside, (i + 1.0) * per_stretch - 1, last)
     cell = jnp.minimum(y, last).astype(jnp.int32)
-    starts = jnp.stack(edges[:-1])[:, None]
-    widths = (jnp.stack(edges[1:])[:, None] - starts) / panels
-    starts = (starts + widths * jnp.arange(panels)[None]).ravel()
-    half = jnp.repeat(0.5 * widths[:, 0], panels)
-    nodes = (starts + half)[:, None] + half[:, None] * jnp.asarray(_chebyshev_points(NODES))[None]
-    return _Table(cell, 2 * (y - cell) - 1, nodes)
+    return cell, 2 * (y - cell) - 1
 
 
-def _moments(table: _Table, weight: Array | None) -> Array:
+def _moments(table: _Table, t: Array, weight: Array | None) -> Array:
     """``sum_v c_v s_v^p`` in each cell, shape (DEGREE + 1, P, CELLS)."""
-    power = jnp.ones_like(table.s) if weight is None else weight
-    zero = jnp.zeros(len(table.nodes) * CELLS, table.s.dtype)
-    moments = []
-    for _ in range(DEGREE + 1):
-        moments.append(zero.at[table.cell].add(power, mode="promise_in_bounds"))
-        power = power * table.s
+
+    def add_chunk(moments: list[Array], chunk: tuple[Array, ...]) -> tuple[list[Array], None]:
+        cell, s = _cells(table, chunk[0])
+        power = chunk[1] if len(chunk) > 1 else jnp.ones_like(s)
+        summed = []
+        for moment in moments:
+            summed.append(moment.at[cell].add(power, mode="promise_in_bounds"))
+            power = power * s
+        return summed, None
+
+    start = [jnp.zeros(len(table.nodes) * CELLS, t.dtype)] * (DEGREE + 1)
+    fields = (t,) if weight is None else (t, weight)
+    moments, _ = lax.scan(add_chunk, start, tuple(_chunks(field) for field in fields))
     return jnp.stack(moments).reshape(DEGREE + 1, -1, CELLS)
 
 
-def _look_up(table: _Table, values: Array) -> Array:
+def _look_up(table: _Table, values: Array, t: Array) -> Array:
     """The function known by its ``values`` (P, D) at the nodes, at the voxels."""
     coefficients = jnp.einsum("kmd,pd->kpm", _cell_matrix()[0], values).reshape(DEGREE + 1, -1)
-    gather = [c.at[table.cell].get(mode="promise_in_bounds") for c in coefficients]
-    result = gather[-1]
-    for coefficient in gather[-2::-1]:
-        result = result * table.s + coefficient
-    return result
+
+    def of_chunk(t: Array) -> Array:
+        cell, s = _cells(table, t)
+        gather = [c.at[cell].get(mode="promise_in_bounds") for c in coefficients]
+        return reduce(lambda result, coefficient: result * s + coefficient, gather[::-1])
+
+    return lax.map(of_chunk, _chunks(t)).ravel()
+
+
+def _chunks(field: Array) -> Array:
+    """The field in rows that fit into the cache, or in one row if its size has no good divisor."""
+    for rows in range(-(-len(field) // CHUNK), 2 * len(field) // CHUNK + 2):
+        if len(field) % rows == 0:
+            return field.reshape(rows, -1)
+    return field[None]
 
 
 def _relative_error(counts: Array, values: Array) -> Array:
@@ -359,7 +379,7 @@ def _mixture_sum(
         w * (d**2 - 1) * i * slope
         for w, d, i, (_, slope) in zip(weight, distance, inverse, width, strict=True)
     ]
-    return value, cots, jnp.min(total)
+    return value, cots, jnp.min(total, initial=jnp.inf)
 
 
 def _head_inputs(blocks: dict[str, Array], head: str, z: Array) -> list[Array]:

@@ -21,6 +21,7 @@ from jax import Array
 from jax.scipy.special import logsumexp
 from jax.typing import ArrayLike
 
+from halo_mdn import fast
 from halo_mdn.catalogue import HaloCatalogue
 from halo_mdn.density import check_density, is_concrete
 from halo_mdn.errors import InputError
@@ -184,6 +185,13 @@ def log_expected(bias: NeuralBias, params: ArrayLike, delta: ArrayLike, grid: Gr
 
 @jax.jit
 def _evaluate(log_l: FixedFieldLikelihood, params: Array) -> Array:
+    if fast.applies(log_l):
+        return fast.evaluate(definition, log_l, params)
+    return definition(log_l, params)
+
+
+def definition(log_l: FixedFieldLikelihood, params: Array) -> Array:
+    """ln L as it is written above, for any network: what every faster way must agree with."""
     log_n, log_lambda = halo_and_voxel_terms(log_l, params)
     log_total = logsumexp(log_lambda, b=log_l.completeness) + log(log_l.grid.voxel_volume)
     return jnp.sum(log_n) - log_l.num_catalogues * _exp_or_inf(log_total)

@@ -13,7 +13,7 @@ import pytest
 import halo_mdn as hm
 from halo_mdn import fast
 from halo_mdn.elementary import log_positive, softplus_and_slope
-from halo_mdn.poisson_process import _evaluate as definition
+from halo_mdn.poisson_process import definition
 
 # Parameters that give a real mass function (two components).
 REALISTIC = np.array(
