@@ -71,7 +71,7 @@ def _worst_rhat(values: np.ndarray) -> float:
     draws = values.shape[1]
     with np.errstate(divide="ignore", invalid="ignore"):
         rhat = np.sqrt((draws - 1) / draws + between / within)
-    return float(np.max(np.nan_to_num(rhat, nan=np.inf)))
+    return float(np.max(np.nan_to_num(rhat, nan=np.inf, posinf=np.inf)))
 
 
 def _least_ess(values: np.ndarray) -> float:

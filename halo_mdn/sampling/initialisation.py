@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 SMALLEST_PART = 4096  # voxels; smaller parts cost as much, in overhead
 HALOS_IN_PART = 400  # least expected: a few tens per parameter
-GROWTH = 4  # from one part to the next
+GROWTH = 8  # from one part to the next
 STEPS = 30  # of each climb on a part
 STEPS_AT_END = 60  # on the whole box
 FINALISTS = 3
@@ -245,9 +245,9 @@ def _has_spike(posterior: LogPosterior, summit: Summit) -> bool:
     mixture = mixture_of_features(
         posterior.bias, jnp.asarray(summit.params), log_l.features[:, log_l.halo_voxel]
     )
-    distance = (log_l.log_mass - mixture.mean) / mixture.width
+    distance = (log_l.log_mass[None] - mixture.mean) / mixture.width
     log_share = mixture.log_amplitude - mixture.mean - jnp.log(mixture.width) - 0.5 * distance**2
-    share = jax.nn.softmax(log_share, axis=0) * log_l.used
+    share = jax.nn.softmax(log_share, axis=0) * log_l.used[None]
     return bool(jnp.any((share > 0.5) & (mixture.width < NARROWEST)))
 
 

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+from halo_mdn.sampling import convergence
+
+
+def autoregressive(correlation, chains=4, draws=1000, seed=0):
+    rng = np.random.default_rng(seed)
+    x = np.zeros((chains, draws, 1))
+    x[:, 0, 0] = rng.normal(size=chains)
+    for i in range(1, draws):
+        noise = rng.normal(size=chains) * np.sqrt(1 - correlation**2)
+        x[:, i, 0] = correlation * x[:, i - 1, 0] + noise
+    return x
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.6, 0.95])
+def test_agrees_with_arviz(correlation):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # ArviZ announces its own future
+        import arviz as az
+    x = autoregressive(correlation)
+    ours = convergence(x)
+    data = az.convert_to_dataset({"x": x[..., 0]}) if hasattr(az, "convert_to_dataset") else None
+    if data is None:
+        pytest.skip("this ArviZ has no convert_to_dataset")
+    rhat = float(az.rhat(data, method="rank")["x"])
+    ess = min(float(az.ess(data, method=method)["x"]) for method in ("bulk", "tail"))
+    assert ours.worst_rhat == pytest.approx(rhat, rel=1e-3)
+    # Estimators differ in how they cut the autocorrelation off and define the tails.
+    assert ours.min_ess == pytest.approx(ess, rel=0.05)
+
+
+def test_finds_the_chain_that_is_elsewhere_and_the_one_that_is_wider():
+    shifted, wide = autoregressive(0.0), autoregressive(0.0)
+    shifted[0] += 3.0
+    wide[0] *= 5.0
+    good = autoregressive(0.0, seed=1)
+    assert convergence(good).worst_rhat < 1.01
+    assert convergence(np.concatenate([good, shifted], axis=2)).worst_rhat > 1.2
+    assert convergence(np.concatenate([good, wide], axis=2)).worst_rhat > 1.1
+
+
+def test_constant_functions_are_left_out_and_bad_ones_are_not():
+    good = autoregressive(0.0)
+    constant = np.ones_like(good)
+    assert convergence(np.concatenate([good, constant], axis=2)) == convergence(good)
+    assert convergence(constant).min_ess == 0.0
+    bad = good.copy()
+    bad[0, 3] = np.nan
+    assert convergence(bad).worst_rhat == np.inf
+    stuck = good.copy()
+    stuck[:] = np.arange(4)[:, None, None]
+    assert convergence(stuck).worst_rhat == np.inf
+
+
+def test_says_nothing_about_few_draws():
+    assert convergence(autoregressive(0.0, draws=7)) is None
