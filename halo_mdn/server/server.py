@@ -16,7 +16,7 @@ from threading import Lock, Thread
 import numpy as np
 
 import halo_mdn as hm
-from halo_mdn.clients.halo_mdn_client import AT_FIELD, BUSY, EVALUATE, OK, SET_FIELD
+from halo_mdn.clients.halo_mdn_client import AT_FIELD, BUSY, EVALUATE, FAILED, OK, SET_FIELD
 from halo_mdn.errors import InputError
 from halo_mdn.server.protocol import Refusal, Request, read_request, send_reply
 from halo_mdn.server.session import Session
@@ -107,7 +107,9 @@ class LikelihoodServer:
                 return False
             status, parts, goes_on = OK, session.answer(request), True
         except Refusal as refusal:
-            logger.warning("refused a request: %s", refusal)
+            # Samplers try parameters that are too far out, and know what to do about it.
+            level = logging.INFO if refusal.status == FAILED else logging.WARNING
+            logger.log(level, "refused a request: %s", refusal)
             status, parts, goes_on = refusal.status, [str(refusal).encode()], refusal.goes_on
         connection.settimeout(_STALLED_SECONDS)
         send_reply(connection, status, session.layout, parts)
