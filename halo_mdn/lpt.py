@@ -228,7 +228,9 @@ def wavevector(shape: Shape, box_size: tuple[float, float, float], dtype: jnp.dt
 
 def not_nyquist(shape: Shape) -> np.ndarray:
     """Which modes of ``rfftn`` lie below the Nyquist frequency of every (even) axis."""
-    x, y, z = (np.abs(along) < n / 2 for along, n in zip(_cycles_per_box(shape), shape, strict=True))
+    x, y, z = (
+        np.abs(along) < n / 2 for along, n in zip(_cycles_per_box(shape), shape, strict=True)
+    )
     return x & y & z
 
 

@@ -135,9 +135,7 @@ def test_moving_the_noise_moves_the_density(lpt: Lpt, noise: np.ndarray) -> None
     np.testing.assert_allclose(moved, expected, atol=1e-11)
 
 
-def test_swapping_axes_of_the_noise_swaps_those_of_the_density(
-    lpt: Lpt, noise: np.ndarray
-) -> None:
+def test_swapping_axes_of_the_noise_swaps_those_of_the_density(lpt: Lpt, noise: np.ndarray) -> None:
     axes = (2, 0, 1)
     grid = Grid(tuple(SHAPE[a] for a in axes), tuple(BOX[a] for a in axes))
     swapped = density(noise.transpose(axes), replace(lpt, grid=grid, modes=None), COSMOLOGY)
