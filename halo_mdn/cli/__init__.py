@@ -16,7 +16,10 @@ from halo_mdn.cli.parser import SentenceParser
 DEFAULT = "fit"
 COMMANDS = {
     DEFAULT: "fit a model to a density field and its halos (the default)",
+    "simulate": "make a mock universe from a seed: initial conditions, density, halos",
+    "joint": "infer initial conditions and bias together from halos",
     "serve": "answer outside samplers with ln L and its gradients over a socket",
+    "export": "write ln L and its gradients to a file that JAX runs without this package",
 }
 
 

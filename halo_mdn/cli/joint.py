@@ -1,0 +1,65 @@
+"""`run_inference.py joint RUN.toml`: initial conditions and bias together."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from halo_mdn.cli.parser import given_settings
+from halo_mdn.errors import InputError
+from halo_mdn.joint.run import RESULTS, draw, prepare, report, write_results
+from halo_mdn.joint.settings import JointConfig, joint_settings, load_joint_config
+from halo_mdn.model_files import find_run_file, is_installed
+from halo_mdn.progress import Display
+from halo_mdn.runtime import set_up_jax
+
+_STORED = "setting "  # the prefix under which given_settings looks for flags
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The run file and every setting."""
+    parser.description = (
+        "Infer the initial conditions and the bias parameters together from halos alone, with "
+        "Lagrangian perturbation theory in between; sigma8 and Omega_m as an option."
+    )
+    parser.add_argument(
+        "run_file", nargs="?", default="joint", metavar="RUN.toml", help="run file (default: joint)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace earlier results")
+    for name, _, spec in joint_settings():
+        parser.add_argument(
+            f"--{name}", metavar="VALUE", default=argparse.SUPPRESS, dest=_STORED + name,
+            help=f"{spec.metadata['help']} (default: {spec.default})".replace("%", "%%"),
+        )  # fmt: skip
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Sample, and write draws, summary and figure."""
+    run_file = find_run_file(arguments.run_file)
+    config = load_joint_config(run_file, given_settings(arguments))
+    folder = _folder(config, run_file, overwrite=arguments.overwrite)
+    device = set_up_jax(config.runtime)
+    display = Display()
+    problem, content = prepare(config)
+    display.say(
+        f"{problem.halos.num_halos:,} halos, {problem.lpt.noise_shape[0]}^3 cells of white noise, "
+        f"{problem.bias.num_params} bias parameters; {config.sampler.method}; {device}"
+    )
+    draws = draw(config, problem, display.say)
+    text, recovery = report(problem, content, draws)
+    display.say(text.rstrip())
+    write_results(folder, config, problem, content, draws, text, recovery)
+    display.say(f"wrote {folder}")
+    return 0
+
+
+def _folder(config: JointConfig, run_file: Path, *, overwrite: bool) -> Path:
+    parent = Path("runs") if is_installed(run_file) else run_file.parent
+    folder = Path(config.output.folder or parent / run_file.stem)
+    existing = [name for name in RESULTS if (folder / name).exists()]
+    if existing and not overwrite:
+        raise InputError(
+            f"{folder} already holds results ({', '.join(existing)}): give --overwrite to replace "
+            "them, or --output.folder for another folder"
+        )
+    return folder

@@ -1,0 +1,3 @@
+"""Joint inference of the initial conditions and the bias."""
+
+from __future__ import annotations

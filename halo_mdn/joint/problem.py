@@ -1,0 +1,105 @@
+"""What joint inference is given, and the log-density that its samplers see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpyro
+from jax import Array
+from numpyro.infer.util import log_density
+
+from halo_mdn.catalogue import HaloCatalogue
+from halo_mdn.cosmology import Cosmology
+from halo_mdn.lpt import Lpt
+from halo_mdn.model_files import load_model
+from halo_mdn.network import NeuralBias
+from halo_mdn.sampling.coordinates import LATENT_SUFFIX, Whitened, change_coordinates
+
+Position = dict[str, Array]
+FIELD, BIAS = "white_noise", "params" + LATENT_SUFFIX
+FreeCosmology = tuple[tuple[str, tuple[float, float]], ...]
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("halos", "cosmology"),
+    meta_fields=("bias", "lpt", "free_cosmology", "precision"),
+)
+@dataclass(frozen=True)
+class JointProblem:
+    """Halos, and how initial conditions become halos. A pytree: pass it to jitted functions.
+
+    Attributes
+    ----------
+    bias : NeuralBias
+    lpt : Lpt
+        On the grid of the halos.
+    halos : HaloCatalogue
+    cosmology : Cosmology
+    free_cosmology : tuple of (name, (mean, standard deviation))
+        Parameters of the cosmology that are inferred as well, with their Gaussian priors.
+    precision : {"float64", "float32"}
+        Of the forward model of the density; the likelihood keeps the precision of the parameters.
+    """
+
+    bias: NeuralBias
+    lpt: Lpt
+    halos: HaloCatalogue
+    cosmology: Cosmology
+    free_cosmology: FreeCosmology = ()
+    precision: Literal["float64", "float32"] = "float64"
+
+    def cosmology_at(self, position: Position) -> Cosmology:
+        """The cosmology at a position, with the inferred parameters filled in."""
+        changes = {
+            name: mean + scale * position[f"{name}_unit"]
+            for name, (mean, scale) in self.free_cosmology
+        }
+        return replace(self.cosmology, **changes)
+
+
+def joint_model() -> Callable[..., None]:
+    """The model of ``models/joint_field.py`` with whitened bias parameters.
+
+    Its arguments are the coordinates of the bias parameters and the problem.
+    """
+    return change_coordinates(load_model("joint_field"), "params")
+
+
+def log_joint(
+    model: Callable[..., Any], coordinates: Whitened, problem: JointProblem, position: Position
+) -> Array:
+    """Log posterior density of a position, up to a constant; all its coordinates are real."""
+    value, _ = log_density(model, (coordinates, problem), {}, position)
+    # Where LPT leaves an empty cell the density is impossible, not undefined.
+    return jnp.where(jnp.isnan(value), -jnp.inf, value)
+
+
+def params_of(coordinates: Whitened, position: Position) -> Array:
+    """The bias parameters (num_params,) of a position."""
+    return coordinates.to_params(position[BIAS])
+
+
+def site_names(problem: JointProblem) -> list[str]:
+    """Names of the coordinates of a position."""
+    return [FIELD, BIAS, *(f"{name}_unit" for name, _ in problem.free_cosmology)]
+
+
+def check_model_sites(problem: JointProblem, coordinates: Whitened) -> None:
+    """Refuse a model file whose sample sites are not those that the samplers know.
+
+    Raises
+    ------
+    ValueError
+        Naming the sites.
+    """
+    with numpyro.handlers.seed(rng_seed=0):
+        trace = numpyro.handlers.trace(joint_model()).get_trace(coordinates, problem)
+    found = {n for n, s in trace.items() if s["type"] == "sample" and not s["is_observed"]}
+    if found != set(site_names(problem)):
+        raise ValueError(f"the joint model samples {sorted(found)}, expected {site_names(problem)}")

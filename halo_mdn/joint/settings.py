@@ -1,0 +1,176 @@
+"""Settings of joint inference: these dataclasses are its run file, flags and help text."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import Field, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from halo_mdn.config import RuntimeConfig, nearest, settings_of
+from halo_mdn.config.schema import setting
+from halo_mdn.config.values import check_value, parse_text
+from halo_mdn.errors import InputError
+
+
+@dataclass(frozen=True)
+class JointData:
+    """The halos: an exchange file, or a mock made on the spot."""
+
+    file: str = setting("", "exchange file; empty: make the mock of the table [mock]")
+    mass_threshold: float = setting(2e12, "smallest halo mass that is modelled, Msun/h", above=0.0)
+    density_floor: float = setting(
+        0.01,
+        "smallest 1 + delta that the bias sees; keeps an empty cell on the way from ending a chain",
+        minimum=0.0,
+    )
+
+
+@dataclass(frozen=True)
+class MockSettings:
+    """The mock, used where no file is given; its bias is the documented one."""
+
+    seed: int = setting(1, "seed of initial conditions and halos", minimum=0)
+    cells: int = setting(32, "cells per side", minimum=4)
+    box_size: float = setting(125.0, "side of the box, Mpc/h", above=0.0)
+
+
+@dataclass(frozen=True)
+class LptSettings:
+    """The forward model of the density."""
+
+    redshift: float = setting(0.0, "used where no file is given", minimum=0.0)
+    order: int = setting(2, "order of Lagrangian perturbation theory, 1 or 2", minimum=1)
+    supersampling: int = setting(2, "particles per cell and side", minimum=1)
+    precision: str = setting(
+        "float64", "of the forward model alone", choices=("float64", "float32")
+    )
+
+
+@dataclass(frozen=True)
+class CosmologySettings:
+    """Flat LCDM; each `_width` above 0 frees its parameter, with a Gaussian prior."""
+
+    omega_m: float = setting(0.3111, "density of matter", above=0.0)
+    omega_b: float = setting(0.049, "density of baryons", above=0.0)
+    h: float = setting(0.6766, "Hubble constant, 100 km/s/Mpc", above=0.0)
+    n_s: float = setting(0.9665, "slope of the primordial spectrum", above=0.0)
+    sigma8: float = setting(0.8102, "rms linear overdensity in 8 Mpc/h", above=0.0)
+    sigma8_width: float = setting(0.0, "prior width of sigma8; 0: fixed", minimum=0.0)
+    omega_m_width: float = setting(0.0, "prior width of omega_m; 0: fixed", minimum=0.0)
+
+
+@dataclass(frozen=True)
+class JointStart:
+    """Where chains start."""
+
+    field_steps: int = setting(80, "Adam steps on the field", minimum=1)
+    newton_steps: int = setting(10, "Newton steps on the bias at that field", minimum=1)
+    scatter: float = setting(0.05, "scatter of the first bias parameters per chain", minimum=0.0)
+
+
+@dataclass(frozen=True)
+class JointSampler:
+    """The sampler."""
+
+    method: str = setting(
+        "nuts",
+        "nuts: all together; mclmc: the same, without Metropolis steps; blocks: in turn",
+        choices=("nuts", "mclmc", "blocks"),
+    )
+    num_chains: int = setting(2, "independent chains, each on its own thread", minimum=1)
+    num_warmup: int = setting(200, "adaptation draws per chain, not kept", minimum=1)
+    num_samples: int = setting(300, "draws kept per chain", minimum=4)
+    max_tree_depth: int = setting(7, "a NUTS trajectory has at most 2^this steps", minimum=1)
+    target_accept: float = setting(0.7, "acceptance to which NUTS tunes its step", above=0.0)
+    thinning: int = setting(4, "MCLMC steps per draw", minimum=1)
+    energy_error: float = setting(
+        5e-4, "energy variance per dimension to which MCLMC tunes its step", above=0.0
+    )
+    bias_updates: int = setting(3, "updates of the bias per update of the field", minimum=1)
+    chunk_size: int = setting(10, "draws between two reports", minimum=1)
+    max_minutes: float = setting(60.0, "stop drawing after this time and report", above=0.0)
+
+
+@dataclass(frozen=True)
+class JointOutput:
+    """Where results go."""
+
+    folder: str = setting("", "folder of the results; empty: beside the run file, named like it")
+
+
+@dataclass(frozen=True)
+class JointConfig:
+    """One run of joint inference."""
+
+    seed: int = setting(0, "seed of the chains", minimum=0)
+    data: JointData = field(default_factory=JointData)
+    mock: MockSettings = field(default_factory=MockSettings)
+    lpt: LptSettings = field(default_factory=LptSettings)
+    cosmology: CosmologySettings = field(default_factory=CosmologySettings)
+    start: JointStart = field(default_factory=JointStart)
+    sampler: JointSampler = field(default_factory=JointSampler)
+    output: JointOutput = field(default_factory=JointOutput)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+
+def joint_settings() -> Iterator[tuple[str, Any, Field[Any]]]:
+    """All settings as ``("table.name", type, field)``."""
+    return settings_of(JointConfig)
+
+
+def load_joint_config(path: Path, flags: Mapping[str, str]) -> JointConfig:
+    """The configuration of a run file with flags on top of it.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, a key is unknown or a value is wrong.
+    """
+    known = {name: (kind, spec) for name, kind, spec in joint_settings()}
+    values: dict[str, Any] = {}
+    for name, value in _settings_in(path).items():
+        kind, spec = _find(name, known, f" in {path}")
+        values[name] = check_value(value, kind, spec, f"{name} in {path}")
+    if values.get("data.file"):
+        values["data.file"] = str((path.parent / Path(values["data.file"]).expanduser()).resolve())
+    for name, text in flags.items():
+        kind, spec = _find(name, known, "")
+        values[name] = check_value(parse_text(text, kind, f"--{name}"), kind, spec, f"--{name}")
+    kinds = get_type_hints(JointConfig)
+    tables: dict[str, Any] = {}
+    for spec in fields(JointConfig):
+        head = f"{spec.name}."
+        own = {n.removeprefix(head): v for n, v in values.items() if n.startswith(head)}
+        tables[spec.name] = kinds[spec.name](**own)
+    return JointConfig(**{**tables, "seed": values.get("seed", 0)})
+
+
+def as_text(config: JointConfig) -> str:
+    """The configuration, one setting per line."""
+    lines = []
+    for table, content in asdict(config).items():
+        items = content.items() if isinstance(content, dict) else [("", content)]
+        lines += [f"{table}{'.' if name else ''}{name} = {value!r}" for name, value in items]
+    return "\n".join(lines) + "\n"
+
+
+def _settings_in(path: Path) -> dict[str, Any]:
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read the run file {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"the run file {path} is not valid TOML: {error}") from None
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        inner = value.items() if isinstance(value, dict) else [(None, value)]
+        flat |= {key if name is None else f"{key}.{name}": item for name, item in inner}
+    return flat
+
+
+def _find(name: str, known: Mapping[str, Any], where: str) -> Any:
+    if name not in known:
+        raise InputError(f"unknown setting {name}{where}; did you mean {nearest(name, [*known])}?")
+    return known[name]

@@ -1,0 +1,27 @@
+"""Initial conditions and bias together, from halos alone; sigma8 and Omega_m as an option."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpyro
+import numpyro.distributions as dist
+
+import halo_mdn as hm
+from halo_mdn.joint.problem import JointProblem
+from halo_mdn.lpt import density
+
+
+def model(problem: JointProblem) -> None:
+    """Unit white noise, Normal(0, 10) bias parameters, LPT in between, Poisson process of halos."""
+    shape, bias = problem.lpt.noise_shape, problem.bias
+    white_noise = numpyro.sample("white_noise", dist.Normal(0, 1).expand(shape).to_event(3))
+    prior = dist.Normal(0, bias.prior_scale).expand([bias.num_params]).to_event(1)
+    params = numpyro.sample("params", prior)
+    cosmology = problem.cosmology
+    for name, (mean, scale) in problem.free_cosmology:
+        unit = numpyro.sample(f"{name}_unit", dist.Normal(0, 1))
+        cosmology = replace(cosmology, **{name: mean + scale * unit})
+    delta = density(white_noise.astype(problem.precision), problem.lpt, cosmology)
+    log_l = hm.log_likelihood(bias, params, delta.astype(params.dtype), problem.halos)
+    numpyro.factor("poisson_process", log_l)

@@ -1,0 +1,210 @@
+"""Joint inference: its log-density, its measures of recovery, and its samplers end to end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+
+import h5py
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import halo_mdn as hm
+from halo_mdn.cli import run
+from halo_mdn.cosmology import Cosmology
+from halo_mdn.defaults import MOCK_PARAMS
+from halo_mdn.joint.beginning import fill_up, shells_of
+from halo_mdn.joint.problem import BIAS, FIELD, JointProblem, Position, joint_model, log_joint
+from halo_mdn.joint.recovery import measure_recovery, mixing
+from halo_mdn.joint.settings import JointConfig, as_text, load_joint_config
+from halo_mdn.lpt import Lpt, density
+from halo_mdn.mock import make_mock
+from halo_mdn.sampling.coordinates import Whitened
+
+CELLS = 8
+UNIT = Whitened(jnp.array(MOCK_PARAMS), jnp.eye(len(MOCK_PARAMS)))
+
+
+@cache
+def small_problem() -> JointProblem:
+    grid = hm.Grid((CELLS,) * 3, (CELLS * 250 / 64,) * 3)
+    bias = hm.NeuralBias(density_floor=0.01)
+    mock = make_mock(2, Lpt(grid), cosmology=Cosmology(), bias=bias, params=MOCK_PARAMS)
+    return JointProblem(bias=bias, lpt=mock.lpt, halos=mock.halos, cosmology=Cosmology())
+
+
+def random_position(seed: int, problem: JointProblem) -> Position:
+    rng = np.random.default_rng(seed)
+    position = {FIELD: jnp.array(rng.normal(size=problem.lpt.noise_shape))}
+    position[BIAS] = jnp.array(0.01 * rng.normal(size=len(MOCK_PARAMS)))
+    for name, _ in problem.free_cosmology:
+        position[f"{name}_unit"] = jnp.array(rng.normal())
+    return position
+
+
+@cache
+def target(coordinates_name: str = "unit") -> Callable[..., jax.Array]:
+    return jax.jit(partial(log_joint, joint_model()))
+
+
+def test_log_density_is_prior_plus_likelihood() -> None:
+    problem = small_problem()
+
+    def by_hand(position: Position) -> jax.Array:
+        white_noise, params = position[FIELD], UNIT.to_params(position[BIAS])
+        delta = density(white_noise, problem.lpt, problem.cosmology)
+        log_l = hm.log_likelihood(problem.bias, params, delta, problem.halos)
+        return log_l + hm.log_prior(problem.bias, params) - 0.5 * jnp.sum(white_noise**2)
+
+    one, two = random_position(1, problem), random_position(2, problem)
+    difference = target()(UNIT, problem, one) - target()(UNIT, problem, two)
+    np.testing.assert_allclose(difference, by_hand(one) - by_hand(two), rtol=1e-10)
+
+
+def test_coordinates_do_not_change_the_posterior() -> None:
+    problem = small_problem()
+    rng = np.random.default_rng(3)
+    scale = np.tril(0.1 * rng.normal(size=(17, 17))) + np.eye(17)
+    other = Whitened(jnp.array(MOCK_PARAMS) + 0.1, jnp.array(scale))
+    constants = []
+    for seed in (4, 5):
+        position = random_position(seed, problem)
+        same = {**position, BIAS: other.to_latent(UNIT.to_params(position[BIAS]))}
+        constants.append(target()(other, problem, same) - target()(UNIT, problem, position))
+    np.testing.assert_allclose(constants[0], constants[1], rtol=1e-7)
+
+
+def test_gradient_is_that_of_finite_differences_with_free_cosmology() -> None:
+    free = (("sigma8", (0.81, 0.05)), ("omega_m", (0.31, 0.03)))
+    problem = replace(small_problem(), free_cosmology=free)
+    position = random_position(6, problem)
+    slope = jax.jit(jax.grad(partial(log_joint, joint_model()), argnums=2))(UNIT, problem, position)
+    step = 1e-6
+    for name in position:
+        direction = jnp.array(np.random.default_rng(7).normal(size=position[name].shape))
+        if name == BIAS:
+            direction = 0.01 * direction
+
+        def moved(t: float, name: str = name, direction: jax.Array = direction) -> jax.Array:
+            return target()(UNIT, problem, {**position, name: position[name] + t * direction})
+
+        numeric = (moved(step) - moved(-step)) / (2 * step)
+        # A log-density of 1e4 in double precision: 1e-12 / step; and a kink of CIC here and there.
+        np.testing.assert_allclose(jnp.vdot(slope[name], direction), numeric, rtol=1e-4)
+
+
+def test_single_precision_lpt_keeps_the_log_density() -> None:
+    problem = small_problem()
+    single = replace(problem, precision="float32")
+    positions = [random_position(seed, problem) for seed in (1, 2)]
+    exact = np.diff([target()(UNIT, problem, p) for p in positions])
+    rough = np.diff([target()(UNIT, single, p) for p in positions])
+    np.testing.assert_allclose(rough, exact, atol=0.02)
+
+
+def test_fill_up_makes_white_noise_and_keeps_what_is_there() -> None:
+    field = jnp.fft.irfftn(
+        jnp.where(shells_of((16,) * 3) <= 3, jnp.fft.rfftn(white(1)), 0), (16,) * 3
+    )
+    filled = fill_up(jax.random.key(1), field)
+    assert abs(float(jnp.std(filled)) - 1) < 0.05
+    low = shells_of((16,) * 3) == 2
+    kept, before = np.fft.rfftn(filled)[low], np.fft.rfftn(field)[low]
+    # Power a little below that of the prior by chance is filled up a little.
+    assert np.corrcoef(kept.real, before.real)[0, 1] > 0.8
+
+
+def white(seed: int) -> jax.Array:
+    return jax.random.normal(jax.random.key(seed), (16,) * 3)
+
+
+def gaussian_posterior(width: float) -> tuple[np.ndarray, np.ndarray]:
+    """Truth, and draws given data = truth + noise: noise of variance 1 leaves mean d/2, var 1/2."""
+    rng = np.random.default_rng(11)
+    truth = rng.normal(size=(16,) * 3)
+    mean = (truth + rng.normal(size=truth.shape)) / 2
+    draws = mean + width * np.sqrt(0.5) * rng.normal(size=(2, 200, *truth.shape))
+    return truth, draws
+
+
+def test_recovery_of_an_exact_posterior_is_calibrated() -> None:
+    truth, draws = gaussian_posterior(width=1.0)
+    recovery = measure_recovery(draws, truth, box_size=100.0)
+    np.testing.assert_allclose(recovery.wavenumber, 2 * np.pi / 100 * np.arange(1, 8))
+    # 3,000 modes: variance of z within 0.05; r = sqrt(1/2) for the mean, 1/2 for a draw.
+    np.testing.assert_allclose(np.mean(recovery.z**2), 1, atol=0.1)
+    np.testing.assert_allclose(recovery.correlation[3:], np.sqrt(0.5), atol=0.1)
+    np.testing.assert_allclose(recovery.expected_correlation[3:], np.sqrt(0.5), atol=0.1)
+    np.testing.assert_allclose(recovery.draw_correlation[3:], 0.5, atol=0.1)
+    assert np.all(recovery.ess > 250) and np.all(recovery.worst_rhat < 1.05)
+
+
+def test_recovery_shows_overconfidence() -> None:
+    truth, draws = gaussian_posterior(width=0.5)
+    recovery = measure_recovery(draws, truth, box_size=100.0)
+    np.testing.assert_allclose(np.mean(recovery.z**2), 4, atol=0.4)
+    assert np.all(recovery.expected_correlation[3:] > recovery.correlation[3:] + 0.1)
+
+
+def test_mixing_counts_correlated_draws() -> None:
+    noise = np.random.default_rng(1).normal(size=(2, 4000, 3))
+    slow = np.zeros_like(noise)
+    for i in range(1, noise.shape[1]):
+        slow[:, i] = 0.9 * slow[:, i - 1] + noise[:, i]
+    # An AR(1) chain with coefficient 0.9 has 1/19 of the draws.
+    np.testing.assert_allclose(mixing(slow).median_ess, 8000 / 19, rtol=0.3)
+    np.testing.assert_allclose(mixing(noise).median_ess, 8000, rtol=0.2)
+
+
+def test_shipped_run_file_is_valid_and_flags_override_it() -> None:
+    path = Path(__file__).parents[1] / "runs" / "joint.toml"
+    config = load_joint_config(path, {"sampler.num_chains": "1", "seed": "9"})
+    assert config.sampler.num_chains == 1 and config.seed == 9 and config.mock.cells == 32
+    assert "sampler.num_chains = 1\n" in as_text(config)
+    assert as_text(config).count("\n") == as_text(JointConfig()).count("\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[sampler]\nmehod = 'nuts'", "unknown setting sampler.mehod .* mean sampler.method"),
+        ("[sampler]\nmethod = 'gibbs'", "expected one of: nuts, mclmc, blocks"),
+        ("[mock]\ncells = 2", "expected at least 4"),
+        ("[mock\n", "not valid TOML"),
+        ("[data]\nfile = 'nowhere.h5'", "nowhere.h5"),
+    ],
+)
+def test_mistakes_are_one_sentence(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(hm.InputError, match=message):
+        run(["joint", str(path)])
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.toml"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["nuts", "blocks", "mclmc"])
+def test_samplers_run_end_to_end(
+    method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if method == "mclmc":
+        pytest.importorskip("blackjax")
+    path = tmp_path / "small.toml"
+    path.write_text("[mock]\ncells = 8\nbox_size = 31.25\n")
+    flags = {"method": method, "num_warmup": 30, "num_samples": 30, "max_tree_depth": 5}
+    arguments = [f"--sampler.{name}={value}" for name, value in flags.items()]
+    assert run(["joint", str(path), *arguments]) == 0
+    assert "variance of z" in capsys.readouterr().out
+    folder = tmp_path / "small"
+    assert {p.name for p in folder.iterdir()} == {"joint.h5", "joint.png", "summary.txt"}
+    with h5py.File(folder / "joint.h5") as file:
+        field = file["white_noise"][()]
+        assert field.shape == (2, 30, 8, 8, 8) and np.isfinite(field).all()
+        # A small box leaves most modes to the prior, of variance 1; 60 draws of 512 values.
+        assert 0.7 < field.var() < 1.2
+    with pytest.raises(hm.InputError, match="--overwrite"):
+        run(["joint", str(path)])
