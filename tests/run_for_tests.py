@@ -40,7 +40,7 @@ def mock_fit(boundary: str = "periodic", size: int = 8) -> Fit:
 
 
 def independent_draws(
-    num_chains: int = 4, num_draws: int = 200, *, scale: float = 0.01, seed: int = 0
+    num_chains: int = 4, num_draws: int = 400, *, scale: float = 0.01, seed: int = 0
 ) -> Draws:
     """Draws around the truth as a perfect sampler would give them."""
     random = np.random.default_rng(seed)

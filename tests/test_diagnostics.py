@@ -180,7 +180,7 @@ def test_the_slab_holds_the_halos_and_densities_of_its_columns() -> None:
 
 def test_attributes_hold_provenance() -> None:
     attrs = good_posterior().attrs
-    assert attrs["seed"] == 7 and attrs["redshift"] == "" and attrs["num_gradients"] == 6600
+    assert attrs["seed"] == 7 and attrs["redshift"] == "" and attrs["num_gradients"] == 12200
     assert {"jax_version", "numpyro_version", "arviz_version", "created_at"} <= set(attrs)
     nested = posterior_of(independent_draws(2, 4), attrs={"hashes": {"field": "abc"}, "flag": True})
     assert json.loads(nested.attrs["hashes"]) == {"field": "abc"}
