@@ -31,6 +31,7 @@ from jax import Array, lax
 from numpy.polynomial import chebyshev
 
 from halo_mdn.elementary import log_positive, softplus_and_slope
+from halo_mdn.fast_exact import by_definition
 from halo_mdn.mass_function import log_integral
 from halo_mdn.network import HEADS, NeuralBias, mixture_parameters
 
@@ -71,8 +72,8 @@ def evaluate(definition: Definition, log_l: FixedFieldLikelihood, params: Array)
     Parameters
     ----------
     definition : function (log_l, params) -> scalar
-        The readable definition of ln L: used where the fast path cannot be trusted, for derivatives
-        with respect to anything but the parameters, and beyond the second derivative.
+        The readable definition of ln L: used on accelerators, and for derivatives with respect to
+        anything but the parameters.
     log_l : FixedFieldLikelihood
         One to which the fast path :func:`applies`.
     params : array (num_params,)
@@ -94,14 +95,8 @@ def value_and_grad(
 ) -> tuple[Array, Array]:
     """ln L and its gradient with respect to the parameters; see :func:`evaluate`."""
 
-    def slow(log_l: FixedFieldLikelihood, params: Array) -> tuple[Array, Array]:
-        return jax.value_and_grad(definition, argnums=1)(log_l, params)
-
-    @jax.custom_batching.sequential_vmap  # a vectorised cond would always compute both sides
-    def fast(log_l: FixedFieldLikelihood, params: Array) -> tuple[Array, Array]:
-        value, grad, trusted = _value_and_grad(log_l, params)
-        return lax.cond(trusted, lambda *_: (value, grad), slow, log_l, params)
-
+    fast = jax.custom_batching.sequential_vmap(_value_and_grad)  # a batched cond runs both sides
+    slow = jax.value_and_grad(definition, argnums=1)
     return lax.platform_dependent(log_l, params, cpu=fast, default=slow)
 
 
@@ -133,9 +128,7 @@ def hessian(definition: Definition, log_l: FixedFieldLikelihood, params: Array) 
 
     @jax.custom_batching.sequential_vmap
     def fast(log_l: FixedFieldLikelihood, params: Array) -> Array:
-        matrix = columns(lambda p: _value_and_grad(log_l, p)[1], params)
-        trusted = _value_and_grad(log_l, params)[2] & jnp.all(jnp.isfinite(matrix))
-        return lax.cond(trusted, lambda *_: matrix, slow, log_l, params)
+        return columns(lambda p: _value_and_grad(log_l, p)[1], params)
 
     return lax.platform_dependent(log_l, params, cpu=fast, default=slow)
 
@@ -153,21 +146,27 @@ def _written_out(tangents: tuple) -> tuple:
     return jax.tree.map(lambda t: np.zeros(t.shape, t.dtype) if _is_zero(t) else t, tangents)
 
 
-def _value_and_grad(log_l: FixedFieldLikelihood, params: Array) -> tuple[Array, Array, Array]:
-    """ln L, its gradient, and whether both can be trusted (a boolean scalar)."""
+def _value_and_grad(log_l: FixedFieldLikelihood, params: Array) -> tuple[Array, Array]:
     t = activation(params[: len(log_l.features) + 1], log_l.features)
-    value, head, t_cot, trusted = from_activation(log_l, params, t)
-    grad = jnp.concatenate([log_l.features @ t_cot, jnp.sum(t_cot)[None], head])
-    return value, grad, trusted & jnp.all(jnp.isfinite(grad))
+    value, head, t_cot = from_activation(log_l, params, t)
+    return value, jnp.concatenate([log_l.features @ t_cot, jnp.sum(t_cot)[None], head])
 
 
 def from_activation(
     log_l: FixedFieldLikelihood, params: Array, t: Array
-) -> tuple[Array, Array, Array, Array]:
-    """ln L given ``t`` (N,); its gradients in the heads' parameters and in t; whether to trust.
+) -> tuple[Array, Array, Array]:
+    """ln L given ``t`` (N,); its gradients in the heads' parameters and in t.
 
     The features of ``log_l`` are not used.
     """
+    *result, trusted = from_table(log_l, params, t)
+    return lax.cond(trusted, lambda *_: tuple(result), by_definition, log_l, params, t)
+
+
+def from_table(
+    log_l: FixedFieldLikelihood, params: Array, t: Array
+) -> tuple[Array, Array, Array, Array]:
+    """As :func:`from_activation`, and whether it is to be trusted (a boolean scalar)."""
     bias = log_l.bias
     scale = -log_l.grid.voxel_volume * log_l.num_catalogues
     expected, expected_head, expected_t, error = _integral(bias, params, t, log_l.completeness)
@@ -175,7 +174,7 @@ def from_activation(
     t_cot = (scale * expected_t).at[log_l.halo_voxel].add(halos_t)
     head = scale * expected_head[bias.basis.num_weights + 1 :] + halos_head
     value = scale * expected + halos
-    finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(head))
+    finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(head)) & jnp.isfinite(jnp.sum(t_cot))
     return value, head, t_cot, finite & (error < TOLERANCE) & (smallest > 1e-280)
 
 

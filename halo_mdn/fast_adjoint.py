@@ -20,14 +20,12 @@ from jax import Array, lax
 from halo_mdn.density import log_one_plus_delta
 from halo_mdn.fast import from_activation
 from halo_mdn.kernels import pad_field
-from halo_mdn.mass_function import Mixture
-from halo_mdn.network import NeuralBias, mixture_parameters
+from halo_mdn.network import NeuralBias
 
 if TYPE_CHECKING:
     from halo_mdn.poisson_process import FixedFieldLikelihood
 
 SLAB = 32768  # voxels convolved at a time
-CHUNK = 16384  # voxels at a time where the table does not apply
 
 
 def value_and_cotangents(
@@ -41,15 +39,7 @@ def value_and_cotangents(
     weights = params[:num_weights]
     x, to_delta = jax.vjp(lambda d: log_one_plus_delta(d, log_l.bias.density_floor), delta)
     t = _convolved(log_l, weights, x).ravel() + params[num_weights]
-    value, head, t_cot, trusted = from_activation(log_l, params, t)
-    value, head, t_cot = lax.cond(
-        trusted & jnp.all(jnp.isfinite(t_cot)),
-        lambda *_: (value, head, t_cot),
-        _by_definition,
-        log_l,
-        params,
-        t,
-    )
+    value, head, t_cot = from_activation(log_l, params, t)
     x_cot, weights_cot = _convolution_cotangents(log_l, weights, x, t_cot)
     kernel = jnp.concatenate([weights_cot, jnp.sum(t_cot)[None]])
     return value, to_delta(x_cot)[0], jnp.concatenate([kernel, head])
@@ -129,53 +119,3 @@ def _shell_sums(padded: Array, shape: tuple[int, ...], bias: NeuralBias) -> list
         slices = [tuple(slice(o, o + n) for o, n in zip(c, shape, strict=True)) for c in corners]
         sums.append(reduce(add, (padded[s] for s in slices)))
     return sums
-
-
-def _by_definition(
-    log_l: FixedFieldLikelihood, params: Array, t: Array
-) -> tuple[Array, Array, Array]:
-    """What :func:`halo_mdn.fast.from_activation` gives, differentiated from the definition."""
-    num_kernel = log_l.bias.basis.num_weights + 1
-    threshold = float(np.log(log_l.bias.mass_threshold))
-
-    def mixture_at(params: Array, t: Array) -> Mixture:
-        blocks = log_l.bias.unpack(params)
-        return mixture_parameters(log_l.bias, blocks, jax.nn.softplus(t)[None])
-
-    def expected(params: Array, t: Array, weight: Array) -> Array:
-        log_lambda = log_l.observation.log_integral(mixture_at(params, t), threshold, threshold)
-        return jnp.sum(weight * jnp.exp(log_lambda))
-
-    def of_halos(params: Array, t: Array) -> Array:
-        mixture = mixture_at(params, t[log_l.halo_voxel])
-        log_n = log_l.observation.log_density(mixture, log_l.log_mass, threshold)
-        if log_l.completeness is not None:
-            log_n = log_n + jnp.log(log_l.completeness[log_l.halo_voxel])
-        return jnp.sum(jnp.where(log_l.used, log_n, 0))
-
-    total, total_params, total_t = _chunked(expected, params, t, log_l.completeness)
-    halos, (halos_params, halos_t) = jax.value_and_grad(of_halos, argnums=(0, 1))(params, t)
-    scale = -log_l.grid.voxel_volume * log_l.num_catalogues
-    scale_cot = jnp.where(jnp.isfinite(total), scale, 0)
-
-    def combined(of_field: Array, of_halos: Array) -> Array:
-        return jnp.where(jnp.isfinite(total), scale_cot * of_field, 0) + of_halos
-
-    head = combined(total_params, halos_params)[num_kernel:]
-    return scale * total + halos, head, combined(total_t, halos_t)
-
-
-def _chunked(function, params: Array, t: Array, weight: Array | None):
-    """Value and gradients of a sum over voxels, ``CHUNK`` of them at a time."""
-    size = min(CHUNK, len(t))
-    padding = (0, -len(t) % size)
-    weight = jnp.ones_like(t) if weight is None else weight
-    chunks = [jnp.pad(array, padding).reshape(-1, size) for array in (t, weight)]
-
-    def step(carry, chunk):
-        value, (of_params, of_t) = jax.value_and_grad(function, argnums=(0, 1))(params, *chunk)
-        return (carry[0] + value, carry[1] + of_params), of_t
-
-    start = (jnp.zeros((), t.dtype), jnp.zeros_like(params))
-    (value, of_params), of_t = lax.scan(step, start, tuple(chunks))
-    return value, of_params, of_t.ravel()[: len(t)]

@@ -1,0 +1,78 @@
+"""The gradients above the convolution from the definition, chunk by chunk.
+
+This is where the table of :mod:`halo_mdn.fast` does not resolve the functions: slower, with little
+memory, and right for every parameter vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from halo_mdn.mass_function import Mixture
+from halo_mdn.network import mixture_parameters
+
+if TYPE_CHECKING:
+    from halo_mdn.poisson_process import FixedFieldLikelihood
+
+CHUNK = 16384  # voxels at a time
+
+
+def by_definition(
+    log_l: FixedFieldLikelihood, params: Array, t: Array
+) -> tuple[Array, Array, Array]:
+    """What :func:`halo_mdn.fast.from_activation` gives, from the definition by autodiff."""
+    num_kernel = log_l.bias.basis.num_weights + 1
+    threshold = float(np.log(log_l.bias.mass_threshold))
+
+    def mixture_at(params: Array, t: Array) -> Mixture:
+        blocks = log_l.bias.unpack(params)
+        return mixture_parameters(log_l.bias, blocks, jax.nn.softplus(t)[None])
+
+    def expected(params: Array, t: Array, weight: Array) -> Array:
+        log_lambda = log_l.observation.log_integral(mixture_at(params, t), threshold, threshold)
+        return jnp.sum(weight * jnp.exp(log_lambda))
+
+    def of_halos(params: Array, t: Array) -> Array:
+        mixture = mixture_at(params, t[log_l.halo_voxel])
+        log_n = log_l.observation.log_density(mixture, log_l.log_mass, threshold)
+        if log_l.completeness is not None:
+            log_n = log_n + jnp.log(log_l.completeness[log_l.halo_voxel])
+        return jnp.sum(jnp.where(log_l.used, log_n, 0))
+
+    total, total_params, total_t = _chunked(expected, params, t, log_l.completeness)
+    halos, (halos_params, halos_t) = jax.value_and_grad(of_halos, argnums=(0, 1))(params, t)
+    scale = -log_l.grid.voxel_volume * log_l.num_catalogues
+    fits = total < jnp.finfo(t.dtype).max ** 0.98  # as in the definition
+
+    def combined(of_field: Array, of_halos: Array) -> Array:
+        return jnp.where(fits, scale * of_field, 0) + of_halos
+
+    total = jnp.where(fits, total, jnp.inf)
+    head = combined(total_params, halos_params)[num_kernel:]
+    return scale * total + halos, head, combined(total_t, halos_t)
+
+
+def _chunked(
+    function: Callable[..., Array], params: Array, t: Array, weight: Array | None
+) -> tuple[Array, Array, Array]:
+    """Value and gradients of a sum over voxels, ``CHUNK`` of them at a time."""
+    size = min(CHUNK, len(t))
+    padding = (0, -len(t) % size)
+    weight = jnp.ones_like(t) if weight is None else weight
+    chunks = [jnp.pad(array, padding).reshape(-1, size) for array in (t, weight)]
+
+    def step(
+        carry: tuple[Array, Array], chunk: tuple[Array, Array]
+    ) -> tuple[tuple[Array, Array], Array]:
+        value, (of_params, of_t) = jax.value_and_grad(function, argnums=(0, 1))(params, *chunk)
+        return (carry[0] + value, carry[1] + of_params), of_t
+
+    start = (jnp.zeros((), t.dtype), jnp.zeros_like(params))
+    (value, of_params), of_t = lax.scan(step, start, tuple(chunks))
+    return value, of_params, of_t.ravel()[: len(t)]
