@@ -1,0 +1,1 @@
+"""Measurements of the likelihood's speed: ``python -m benchmarks``."""
