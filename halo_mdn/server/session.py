@@ -105,6 +105,7 @@ class Session:
             request.delta,
             self._halos.grid,
             completeness=self._halos.completeness,
+            observation=self._halos.observation,
         )
         self._halos = replace(mock, position=None)
         self._at_field = None
