@@ -181,17 +181,14 @@ def _grade(deciding: tuple[Row, ...], run: RunStatistics, problems: list[str]) -
     if not problems:
         return "trust"
     usable = (
-        _assessable(deciding, run)
+        bool(deciding)
+        and run.num_chains >= 2
+        and run.num_draws >= _LEAST_DRAWS
         and all(row.passes(RHAT_CARE, ESS_CARE) for row in deciding)
         and run.num_divergences <= DIVERGENT_CARE * run.num_chains * run.num_draws
         and run.least_ebfmi > EBFMI / 2
     )
     return "use with care" if usable else "do not use"
-
-
-def _assessable(deciding: tuple[Row, ...], run: RunStatistics) -> bool:
-    enough = run.num_chains >= 2 and run.num_draws >= _LEAST_DRAWS
-    return enough and bool(deciding) and all(row.moved for row in deciding)
 
 
 def _problems(deciding: tuple[Row, ...], run: RunStatistics, subject: str) -> list[str]:
