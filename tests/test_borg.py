@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -245,16 +246,19 @@ def measured(
     folder = tmp_path_factory.mktemp("borg")  # BORG writes files into the current folder
     environment = {**os.environ, "PYTHONPATH": str(CLIENTS), "OMP_NUM_THREADS": "1"}
     script = str(ROOT / "tests" / "borg_chain.py")
-    with serving(hm.NeuralBias(), catalogue, folder / "a.sock") as path:
-        result = subprocess.run(
-            [str(BORG_PYTHON), script, path, "results.npz"],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+    text = (ROOT / "docs" / "borg.md").read_text()
+    documented = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0]
+    with serving(hm.NeuralBias(), catalogue, folder / "run.sock") as path:
+        for arguments in ([script, path, "results.npz"], ["-c", documented]):
+            result = subprocess.run(
+                [str(BORG_PYTHON), *arguments],
+                cwd=folder,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
     with np.load(folder / "results.npz") as file:
         return dict(file)
 

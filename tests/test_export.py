@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,20 +17,13 @@ pytest.importorskip("flatbuffers", reason="JAX needs the package flatbuffers to 
 
 ROOT = Path(__file__).parent.parent
 
-# As in docs/export.md, with `params` and `delta` from a file.
-LOADER = """
+BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "export.md").read_text(), re.DOTALL)
+LOADER = f"""
 import sys
-import jax, numpy as np
-from jax import export
-jax.config.update("jax_enable_x64", True)
+import numpy as np
 given = np.load("given.npz")
 params, delta = given["params"], given["delta"]
-
-file = np.load("adjoint.npz")
-log_l = jax.jit(export.deserialize(bytearray(file["program"])).call)
-halos = [file[name] for name in file["halo_arguments"]]
-value, delta_cot, params_cot = log_l(params, delta, *halos)
-
+{BLOCKS[0]}
 assert not any(name.startswith("halo_mdn") for name in sys.modules)
 np.savez("got.npz", value=value, delta_cot=delta_cot, params_cot=params_cot)
 """

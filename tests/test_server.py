@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import socket
 import stat
@@ -345,3 +347,34 @@ def test_the_client_needs_only_an_old_python_and_numpy(version: str) -> None:
         }
         allowed = {"numpy", "aquila_borg", "halo_mdn_client", *sys.stdlib_module_names}
         assert imported <= allowed
+
+
+def block(language: str) -> str:
+    text = (ROOT / "docs" / "server.md").read_text()
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)[0]
+
+
+@pytest.fixture
+def documented(bias, halos, tmp_path: Path) -> Iterator[Path]:
+    with running(LikelihoodServer(bias, halos), tmp_path / "run.sock"):
+        yield tmp_path
+
+
+def test_the_documented_python_client_runs(documented: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "halo_mdn" / "clients")}
+    script = block("python") + "assert len(mock) and 'jax' not in __import__('sys').modules"
+    command = [sys.executable, "-c", script]
+    subprocess.run(command, cwd=documented, env=environment, check=True)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+def test_the_documented_cpp_client_gives_the_same(documented: Path, bias, halos) -> None:
+    (documented / "client.cpp").write_text(block("cpp"))
+    build = ["g++", "-std=c++17", "-Wall", "-Wextra", "-Werror", "client.cpp", "-o", "client"]
+    subprocess.run(build, cwd=documented, check=True)
+    run = subprocess.run(["./client"], cwd=documented, capture_output=True, text=True, check=True)
+    value, first, size = run.stdout.split()
+    expected = hm.adjoint(bias, np.full(17, -0.5), np.zeros(SHAPE), halos)
+    assert float(value) == float(expected.value)
+    assert float(first) == float(expected.params_cot[0])
+    assert int(size) == 1 + 17 + 720
