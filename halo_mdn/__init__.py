@@ -7,6 +7,8 @@ from halo_mdn.adjoint import adjoint as adjoint
 from halo_mdn.catalogue import HaloCatalogue as HaloCatalogue
 from halo_mdn.errors import InputError as InputError
 from halo_mdn.grid import Grid as Grid
+from halo_mdn.identified import IdentifiedFunctions as IdentifiedFunctions
+from halo_mdn.identified import identified_functions as identified_functions
 from halo_mdn.mass_observation import MassObservation as MassObservation
 from halo_mdn.network import NeuralBias as NeuralBias
 from halo_mdn.poisson_process import FixedFieldLikelihood as FixedFieldLikelihood
