@@ -23,7 +23,9 @@ from halo_mdn.sampling import (
     run_nuts,
 )
 
-SHORT = NutsSettings(num_chains=2, num_warmup=70, num_samples=50, chunk_size=20, whiten=False)
+SHORT = NutsSettings(
+    num_chains=2, num_warmup=70, num_samples=50, chunk_size=20, whiten=False, adapt_mass=True
+)
 FIELDS = ("energy", "num_steps", "accept_prob", "diverging", "potential_energy")
 
 

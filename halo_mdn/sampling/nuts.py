@@ -357,6 +357,7 @@ def _make_chains(
         return NUTS(
             model,
             dense_mass=settings.dense_mass,
+            adapt_mass_matrix=settings.adapt_mass,
             inverse_mass_matrix=inverse_mass,
             target_accept_prob=settings.target_accept,
             max_tree_depth=settings.max_tree_depth,

@@ -28,6 +28,10 @@ class NutsSettings:
         Acceptance probability that the step size is adapted to.
     dense_mass
         Adapt the whole covariance instead of its diagonal.
+    adapt_mass
+        Adapt the mass matrix during warm-up, in windows of 25 draws and more. Left out by
+        default: where the covariance at the start is good, the first windows replace it by a
+        worse one, and trajectories grow several times longer.
     whiten
         Sample in coordinates in which the curvature at the start is the identity. With a dense
         mass matrix this is not only a matter of taste: the regularisation of the adapted mass
@@ -55,6 +59,7 @@ class NutsSettings:
     max_tree_depth: int = 10
     target_accept: float = 0.8
     dense_mass: bool = True
+    adapt_mass: bool = False
     whiten: bool = True
     chunk_size: int = 50
     target_ess: float | None = None
