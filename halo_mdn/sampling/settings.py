@@ -29,9 +29,8 @@ class NutsSettings:
     dense_mass
         Adapt the whole covariance instead of its diagonal.
     adapt_mass
-        Adapt the mass matrix during warm-up, in windows of 25 draws and more. Left out by
-        default: where the covariance at the start is good, the first windows replace it by a
-        worse one, and trajectories grow several times longer.
+        Adapt the mass matrix during warm-up; if not, the covariance of the start is kept. The
+        step size is adapted in any case.
     whiten
         Sample in coordinates in which the curvature at the start is the identity. With a dense
         mass matrix this is not only a matter of taste: the regularisation of the adapted mass
@@ -59,7 +58,7 @@ class NutsSettings:
     max_tree_depth: int = 10
     target_accept: float = 0.8
     dense_mass: bool = True
-    adapt_mass: bool = False
+    adapt_mass: bool = True
     whiten: bool = True
     chunk_size: int = 50
     target_ess: float | None = None
