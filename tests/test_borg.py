@@ -204,7 +204,7 @@ def test_trajectories_leave_a_gaussian_as_it_is(ours: ModuleType) -> None:
     np.testing.assert_allclose(transform.T @ precision @ transform, np.eye(3), atol=1e-6)
     draws = [mean]
     for _ in range(4000):
-        draws.append(ours.trajectory(potential, draws[-1], transform, 1.0, 8, random).params)
+        draws.append(ours.trajectory(potential, draws[-1], transform, 1.5, 8, random).params)
     whitened = np.linalg.solve(transform, (np.array(draws) - mean).T)
     np.testing.assert_allclose(whitened.mean(axis=1), 0, atol=6 / 400**0.5)
     np.testing.assert_allclose(np.cov(whitened), np.eye(3), atol=6 * 2**0.5 / 400**0.5)
