@@ -16,6 +16,7 @@ from halo_mdn import diagnostics, figures
 from halo_mdn.closing_table import closing_table
 from halo_mdn.config import RunConfig, config_hash, to_json, to_toml
 from halo_mdn.errors import InputError
+from halo_mdn.fitted import bias_of
 from halo_mdn.identified import IdentifiedFunctions, identified_functions
 from halo_mdn.io import RunData, file_hash, load_data
 from halo_mdn.model_files import find_model_file, load_model
@@ -43,12 +44,7 @@ def prepare(config: RunConfig) -> Inputs:
         If a setting, the model file or the data are wrong.
     """
     data = load_data(config.data)
-    shape = {name: value for name, value in asdict(config.model).items() if name != "name"}
-    bias = hm.NeuralBias(
-        **shape,
-        mass_threshold=config.data.mass_threshold,
-        density_floor=config.data.density_floor,
-    )
+    bias = bias_of(config)
     data.halos.grid.domain_shape(bias.kernel_size)  # type: ignore[arg-type]  # refuses small grids
     try:
         settings = NutsSettings(**asdict(config.sampler))

@@ -1,0 +1,187 @@
+"""`run_inference.py predict RUN_FOLDER`: halo catalogues from a posterior, on any density."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from halo_mdn import posterior as container
+from halo_mdn.config import RunConfig, RuntimeConfig
+from halo_mdn.density import check_density
+from halo_mdn.errors import InputError
+from halo_mdn.fitted import bias_of, config_of, params_of
+from halo_mdn.grid import Grid
+from halo_mdn.io import load_data
+from halo_mdn.io.arrays import read_array
+from halo_mdn.io.exchange import read_exchange
+from halo_mdn.mocks import (
+    SUFFIXES,
+    MockField,
+    check_free,
+    draw_mocks,
+    mock_paths,
+    write_mocks,
+)
+from halo_mdn.progress import Display, duration
+from halo_mdn.provenance import sha256_of
+from halo_mdn.run_folder import POSTERIOR
+from halo_mdn.runtime import set_up_jax
+from halo_mdn.sampling import Progress
+
+_SAME_VOXEL = 0.05  # relative difference of voxel sides that the bias can be expected to bear
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The run, the field, how many mocks and where to."""
+    parser.description = (
+        "Draw halo catalogues from the posterior of a finished run: each with parameters of its "
+        "own, on the density that was fitted or on any other one with voxels of the same size."
+    )
+    parser.add_argument("run_folder", metavar="RUN_FOLDER", help=f"folder with a {POSTERIOR}")
+    parser.add_argument(
+        "--field",
+        metavar="FILE",
+        help="overdensity (.npy, .npz) or exchange file (.h5); default: the field that was fitted",
+    )
+    parser.add_argument(
+        "--box_size", metavar="SIDES", help="one side or three in Mpc/h, of a .npy or .npz field"
+    )
+    parser.add_argument("--num", type=int, default=100, help="number of catalogues (default: 100)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the catalogues (default: 0)")
+    parser.add_argument("--output", metavar="FOLDER", help="default: RUN_FOLDER/mocks")
+    parser.add_argument(
+        "--format", choices=tuple(SUFFIXES), default="hdf5", help="of the files (default: hdf5)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace earlier catalogues")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Draw and write the catalogues, each as soon as it is there."""
+    if arguments.num < 1 or arguments.seed < 0:
+        raise InputError(
+            f"--num is {arguments.num} and --seed {arguments.seed}, expected at least 1 and 0"
+        )
+    run_folder = Path(arguments.run_folder)
+    folder = Path(arguments.output) if arguments.output else run_folder / "mocks"
+    if not arguments.overwrite:
+        check_free(folder, arguments.num, arguments.format)
+    fitted = container.read(run_folder / POSTERIOR)
+    config = config_of(fitted)
+    set_up_jax(RuntimeConfig(precision=config.runtime.precision))
+    bias, display = bias_of(config), Display()
+    params = params_of(fitted, bias)
+    field, note = _field(arguments, config, fitted)
+    check_density(field.delta, field.grid.shape, bias.density_floor)
+    field.grid.domain_shape(bias.kernel_size)  # type: ignore[arg-type]  # refuses small grids
+    voxels = " x ".join(map(str, field.grid.shape))
+    sides = " x ".join(f"{side:g}" for side in dict.fromkeys(field.grid.box_size))
+    display.say(f"{voxels} voxels, {sides} Mpc/h, {field.grid.boundary}: {note}")
+    _warn_of_other_voxels(fitted, field.grid, display)
+    mocks = write_mocks(
+        draw_mocks(bias, params, field, num=arguments.num, seed=arguments.seed),
+        mock_paths(folder, arguments.num, arguments.format),
+        field,
+        mass_definition=str(fitted.attrs.get("mass_definition", "")),
+        provenance=_provenance(fitted, arguments.seed),
+    )
+    began, counts = time.monotonic(), []
+    for mock in mocks:
+        counts.append(mock.halos.num_halos)
+        display.update(_progress(len(counts), arguments.num, time.monotonic() - began))
+    spread = f" +- {np.std(counts, ddof=1):,.0f}" if len(counts) > 1 else ""
+    display.say(
+        f"{len(counts)} catalogues of {np.mean(counts):,.0f}{spread} halos in "
+        f"{duration(time.monotonic() - began)}; wrote {folder}"
+    )
+    return 0
+
+
+def _field(
+    arguments: argparse.Namespace, config: RunConfig, fitted: xr.DataTree
+) -> tuple[MockField, str]:
+    """The density to draw on, and what is said about it."""
+    if not arguments.field:
+        if arguments.box_size:
+            raise InputError("--box_size belongs to --field: the fitted field knows its box")
+        return _fitted_field(config, fitted), "the field that was fitted, with its selection"
+    path = Path(arguments.field)
+    if path.suffix in (".h5", ".hdf5"):
+        if arguments.box_size:
+            raise InputError(f"{path} knows its box: leave out --box_size")
+        content = read_exchange(path)
+        grid = replace(content.grid, boundary=config.data.boundary)
+        return MockField(content.delta, grid, content.redshift), f"{path}, every halo observed"
+    if not arguments.box_size:
+        raise InputError(f"--field {path} needs --box_size, one side or three in Mpc/h")
+    sides = _sides(arguments.box_size)
+    delta = read_array(path, usual_name="delta").astype(float)
+    if delta.ndim != 3:
+        raise InputError(f"the field in {path} has shape {delta.shape}, expected three axes")
+    grid = Grid(delta.shape, sides, config.data.boundary)  # type: ignore[arg-type]
+    return MockField(delta, grid, _redshift(fitted)), f"{path}, every halo observed"
+
+
+def _fitted_field(config: RunConfig, fitted: xr.DataTree) -> MockField:
+    data = load_data(config.data)
+    if sha256_of(data.delta) != fitted.attrs.get("delta_sha256"):
+        raise InputError(
+            f"{config.data.field} no longer holds the field that was fitted: give --field and "
+            "--box_size to draw on another one"
+        )
+    return MockField(
+        data.delta,
+        data.halos.grid,
+        _redshift(fitted),
+        data.halos.completeness,
+        data.halos.observation,
+    )
+
+
+def _redshift(fitted: xr.DataTree) -> float:
+    try:
+        return float(fitted.attrs["redshift"])
+    except (KeyError, ValueError):
+        return float("nan")
+
+
+def _sides(text: str) -> tuple[float, float, float]:
+    try:
+        sides = [float(side) for side in text.split(",")]
+        first, second, third = sides * 3 if len(sides) == 1 else sides
+    except ValueError:
+        raise InputError(f"--box_size is {text!r}, expected a side or three: 9,9,9") from None
+    return (first, second, third)
+
+
+def _warn_of_other_voxels(fitted: xr.DataTree, grid: Grid, display: Display) -> None:
+    constant = fitted["constant_data"].to_dataset()
+    ours = constant["box_size"].values / constant["grid_shape"].values
+    if np.abs(np.array(grid.voxel_size) / ours - 1).max() > _SAME_VOXEL:
+        display.say(
+            f"warning: voxels of {grid.voxel_size[0]:.3g} Mpc/h, the fit had {ours[0]:.3g}: the "
+            "bias was learned at that resolution and need not hold at another"
+        )
+
+
+def _provenance(fitted: xr.DataTree, seed: int) -> dict[str, str]:
+    names = ("model", "config_sha256", "creation_library_version", "created_at")
+    known = {f"posterior_{n}": str(fitted.attrs[n]) for n in names if n in fitted.attrs}
+    return {"made_by": "run_inference.py predict", "seed": str(seed), **known}
+
+
+def _progress(done: int, total: int, seconds: float) -> Progress:
+    return Progress(
+        phase="mocks",  # type: ignore[arg-type]
+        done=done,
+        total=total,
+        step_size=0.0,
+        divergences=0,
+        num_gradients=0,
+        seconds_elapsed=seconds,
+        seconds_left=seconds / done * (total - done),
+    )

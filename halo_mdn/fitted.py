@@ -1,0 +1,76 @@
+"""What a finished run knows about itself: its configuration, its model and its parameter draws."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields
+from typing import Any, get_type_hints
+
+import numpy as np
+import xarray as xr
+
+from halo_mdn.config import RunConfig
+from halo_mdn.errors import InputError
+from halo_mdn.network import NeuralBias
+
+
+def bias_of(config: RunConfig) -> NeuralBias:
+    """The neural bias that a configuration describes.
+
+    Raises
+    ------
+    InputError
+        If one of its settings is out of range.
+    """
+    shape = {name: value for name, value in asdict(config.model).items() if name != "name"}
+    return NeuralBias(
+        **shape,
+        mass_threshold=config.data.mass_threshold,
+        density_floor=config.data.density_floor,
+    )
+
+
+def config_of(posterior: xr.DataTree) -> RunConfig:
+    """The configuration with which a posterior was made, from its attribute ``config``.
+
+    Raises
+    ------
+    InputError
+        If there is none, or it has a setting that this version does not know.
+    """
+    try:
+        values = json.loads(posterior.attrs["config"])
+        kinds = get_type_hints(RunConfig)
+        tables = {spec.name for spec in fields(RunConfig)} & set(values)
+        parts = {name: _restored(kinds[name], values[name]) for name in tables}
+        return RunConfig(**parts)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"the posterior does not say with which configuration it was made ({error}): expected "
+            "a posterior.nc that `run_inference.py` of this version wrote"
+        ) from None
+
+
+def params_of(posterior: xr.DataTree, bias: NeuralBias) -> np.ndarray:
+    """The parameter draws (C, D, P) of a posterior, in the order of ``bias.block_shapes``.
+
+    Raises
+    ------
+    InputError
+        If a block of parameters is missing or has another shape.
+    """
+    dataset = posterior["posterior"].to_dataset()
+    blocks = []
+    for name, shape in bias.block_shapes.items():
+        if name not in dataset or dataset[name].shape[2:] != shape:
+            raise InputError(f"the posterior has no block {name} of shape {shape}")
+        values = dataset[name].values
+        blocks.append(values.reshape(*values.shape[:2], -1))
+    return np.concatenate(blocks, axis=-1)
+
+
+def _restored(kind: Any, value: Any) -> Any:
+    """A table of settings, or a single one, as it was before it became JSON."""
+    if not isinstance(value, dict):
+        return value
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
