@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -308,6 +309,7 @@ import jax
 jax.config.update("jax_enable_x64", True)
 import numpy as np
 from pathlib import Path
+from typing import NamedTuple
 from test_sampling_nuts import SHORT, run
 folder, kill_at = Path(sys.argv[1]), int(sys.argv[2])
 made = 0
@@ -336,3 +338,43 @@ def test_killed_several_times_the_draws_are_the_same(tmp_path):
     with np.load(tmp_path / "draws.npz") as draws:
         np.testing.assert_array_equal(draws["params"], whole.params)
         np.testing.assert_array_equal(draws["energy"], whole.stats["energy"])
+
+
+class Sinh(NamedTuple):
+    """Strongly curved coordinates for the test below."""
+
+    def to_params(self, latent):
+        return jnp.sinh(latent)
+
+    def to_latent(self, params):
+        return jnp.arcsinh(params)
+
+    def log_det(self, latent):
+        return jnp.sum(jnp.log(jnp.cosh(latent)))
+
+
+def test_curved_coordinates_leave_the_posterior_alone():
+    """Prior Normal(0, 10) and two unit-variance measurements of each of two parameters."""
+
+    def model(data):
+        params = numpyro.sample("params", dist.Normal(0.0, 10.0).expand([2]))
+        numpyro.factor("data", -0.5 * jnp.sum((data - params[None]) ** 2) / 4.0)
+
+    data = np.array([[1.0, -3.0], [2.0, -2.0]])
+    variance = 1.0 / (2.0 / 4.0 + 1.0 / 100.0)
+    mean = variance * data.sum(axis=0) / 4.0
+    start = Start(np.tile(mean, (4, 1)), mean, variance * np.eye(2), np.zeros(1), "")
+    settings = NutsSettings(num_warmup=300, num_samples=1000, chunk_size=100)
+    draws = run_nuts(
+        model,
+        (data,),
+        start=start,
+        key=jax.random.key(0),
+        settings=settings,
+        coordinates=Sinh(),
+    )
+    scaled = (draws.params.reshape(-1, 2) - mean) / np.sqrt(variance)
+    # 4,000 draws, a third of them effective: four deviations of a mean are 0.11, of a variance
+    # 0.16. Without the Jacobian the first mean is off by 0.4.
+    np.testing.assert_allclose(scaled.mean(axis=0), 0.0, atol=0.11)
+    np.testing.assert_allclose(scaled.var(axis=0), 1.0, atol=0.16)
