@@ -22,7 +22,7 @@ from halo_mdn.io import RunData, file_hash, load_data
 from halo_mdn.model_files import find_model_file, load_model
 from halo_mdn.progress import Display, duration
 from halo_mdn.run_folder import POSTERIOR, RunFolder
-from halo_mdn.sampling import Draws, NutsSettings, find_start, run_nuts
+from halo_mdn.sampling import Draws, NutsSettings, StandardisedField, find_start, run_nuts
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,7 @@ def sample(
         start=start,
         key=nuts_key,
         settings=inputs.settings,
+        coordinates=StandardisedField.at_halos(log_likelihood),
         checkpoint=checkpoint,
         fingerprint=fingerprint(config, inputs),
         monitor=Partial(IdentifiedFunctions.constrained, functions),
