@@ -20,6 +20,7 @@ import xarray as xr
 from jax.typing import ArrayLike
 
 from halo_mdn.catalogue import HaloCatalogue
+from halo_mdn.clustering import Clustering, clustering
 from halo_mdn.environments import Environments, environments
 from halo_mdn.errors import InputError
 from halo_mdn.identified import functions_of
@@ -131,11 +132,13 @@ def build(
         coords={"environment": list(classes.names), "mass_bin": _bin_names(log_edges)},
     )
     expected = evaluate(expected_counts(log_l, classes.label, log_edges), params)
+    random = np.random.default_rng(seed)
+    clustered = clustering(log_l, delta, params[:, fit.thinned], log_edges, random)
     groups = {
         "posterior": _parameters(bias, params).merge(_functions(fit, num_masses, expected)),
         "sample_stats": _sample_stats(draws, max_tree_depth),
-        **_predictive(fit, expected, blocks_per_side, np.random.default_rng(seed)),
-        "constant_data": _constants(fit, delta),
+        **_predictive(fit, expected, blocks_per_side, random, clustered),
+        "constant_data": _constants(fit, delta, clustered),
     }
     tree = xr.DataTree.from_dict({f"/{name}": group for name, group in groups.items()})
     own = _attributes(log_l, draws, max_tree_depth)
@@ -247,7 +250,11 @@ def _sample_stats(draws: Draws, max_tree_depth: int) -> xr.Dataset:
 
 
 def _predictive(
-    fit: _Fit, expected: np.ndarray, blocks_per_side: int, random: np.random.Generator
+    fit: _Fit,
+    expected: np.ndarray,
+    blocks_per_side: int,
+    random: np.random.Generator,
+    clustered: Clustering,
 ) -> dict[str, xr.Dataset]:
     """Groups log_likelihood, posterior_predictive and observed_data."""
     log_l, params, coords = fit.log_l, fit.params[:, fit.thinned], fit.coords
@@ -263,6 +270,7 @@ def _predictive(
         "halos_total": (_SAMPLES, counts.sum(axis=(2, 3))),
         "halos_by_block": ((*_SAMPLES, "block"), _poisson(random, in_blocks)),
         "expected_by_environment": ((*_SAMPLES, *table), expected),
+        **clustered.predicted,
     }
     seen = observed_counts(log_l, fit.classes.label, fit.log_edges)
     observed = {
@@ -270,6 +278,7 @@ def _predictive(
         "halos_by_mass": (("mass_bin",), seen.sum(axis=0)),
         "halos_total": ((), seen.sum()),
         "halos_by_block": (("block",), observed_counts(log_l, block, fit.log_edges[:1])[:, 0]),
+        **clustered.observed,
     }
     likelihood = {"poisson_process": ((*_SAMPLES, "block"), log_blocks)}
     return {
@@ -285,7 +294,7 @@ def _poisson(random: np.random.Generator, expected: np.ndarray) -> np.ndarray:
     return np.where(usable, random.poisson(np.where(usable, expected, 0)), -1)
 
 
-def _constants(fit: _Fit, delta: ArrayLike) -> xr.Dataset:
+def _constants(fit: _Fit, delta: ArrayLike, clustered: Clustering) -> xr.Dataset:
     log_l, classes = fit.log_l, fit.classes
     weight = np.asarray(expected_counts(log_l, classes.label, fit.log_edges).weight, dtype=float)
     columns = slab(log_l, delta, fit.params[:, fit.thinned])
@@ -300,8 +309,10 @@ def _constants(fit: _Fit, delta: ArrayLike) -> xr.Dataset:
         "slab_density": (("x", "y"), columns.density),
         "slab_expected": (("x", "y"), columns.expected),
         "slab_observed": (("x", "y"), columns.observed),
+        **clustered.constant,
     }
-    return _dataset(variables, {**fit.coords, "axis": ["x", "y", "z"]})
+    coords = {**log_l.bias.coords, **fit.coords, "axis": ["x", "y", "z"]}
+    return _dataset(variables, coords)
 
 
 def _attributes(log_l: FixedFieldLikelihood, draws: Draws, max_tree_depth: int) -> dict[str, Any]:
