@@ -21,6 +21,7 @@ from halo_mdn.identified import IdentifiedFunctions, identified_functions
 from halo_mdn.io import RunData, file_hash, load_data
 from halo_mdn.model_files import find_model_file, load_model
 from halo_mdn.progress import Display, duration
+from halo_mdn.report import REPORT, write_report
 from halo_mdn.run_folder import POSTERIOR, RunFolder
 from halo_mdn.sampling import Draws, NutsSettings, StandardisedField, find_start, run_nuts
 
@@ -121,6 +122,7 @@ def fit(
         diagnostics.write(posterior, stage / POSTERIOR)
         if config.output.figures:
             figures.write_figures(posterior, stage)
+            write_report(posterior, stage / REPORT, name=folder.path.name)
         names = sorted(part.name for part in stage.iterdir())
     display.say(f"\n{summary.verdict.to_text()}\n\n{closing_table(posterior, summary)}\n")
     display.say(f"Wrote, {duration(time.monotonic() - began)} after the start")

@@ -17,6 +17,7 @@ DEFAULT = "fit"
 COMMANDS = {
     DEFAULT: "fit a model to a density field and its halos (the default)",
     "simulate": "make a mock universe from a seed: initial conditions, density, halos",
+    "report": "make the report of a finished run again, from its posterior.nc",
     "predict": "draw halo catalogues from a finished run, on its field or another",
     "joint": "infer initial conditions and bias together from halos",
     "serve": "answer outside samplers with ln L and its gradients over a socket",
