@@ -34,20 +34,22 @@ class DataConfig:
 
     field: str = setting(
         EXAMPLE,
-        "file with the overdensity delta on the grid (.npy, .npz); 'example': the bundled one",
+        "file with the overdensity delta on the grid (.npy, .npz, exchange .h5); 'example': the "
+        "bundled one",
         path_suffix="",
     )
     field_key: str = setting("", "name of the array in a .npz field; empty if it is the only one")
     catalogue: tuple[str, ...] = setting(
         (EXAMPLE,),
-        "halo catalogue (.npz, .npy, .csv), or a list of catalogues that share the field; "
+        "halo catalogue (.npz, .npy, .csv, exchange .h5, Rockstar .list), or a list of catalogues "
+        "that share the field; "
         "'example' for the bundled one",
         path_suffix="",
     )
     position_key: tuple[str, ...] = setting(
         ("position",), "array (halos, 3) of positions in Mpc/h, or three columns such as x,y,z"
     )
-    mass_key: str = setting("mass", "array or column of halo masses")
+    mass_key: str = setting("mass", "array or column of halo masses; Mvir in a Rockstar list")
     selected: str = setting(
         "",
         "which halos are used: a boolean array or column of the catalogue, or a .npy file; "
@@ -56,7 +58,7 @@ class DataConfig:
     )
     box_size: tuple[float, ...] = setting(
         (),
-        "side of the box in Mpc/h, or its three sides; the example knows its own",
+        "side of the box in Mpc/h, or its three sides; the example and .h5 files know their own",
         above=0.0,
     )
     boundary: str = setting(
@@ -79,6 +81,15 @@ class DataConfig:
         path_suffix="",
     )
     completeness_key: str = setting("", "name of the array in a .npz completeness file")
+    mass_scatter: float = setting(
+        0.0, "standard deviation of the error of ln M; 0 for exact masses", minimum=0.0
+    )
+    threshold_completeness: float = setting(
+        1.0, "fraction of halos detected at the threshold, in (0, 1]", above=0.0
+    )
+    completeness_slope: float = setting(
+        1.0, "the missing fraction falls as (M / threshold)^-slope", above=0.0
+    )
     redshift: float | None = setting(None, "redshift of field and halos, recorded with the results")
     mass_definition: str = setting("", "such as FoF b=0.2 or 200m, recorded with the results")
     cosmology: str = setting("", "cosmological parameters, recorded with the results")

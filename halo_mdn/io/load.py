@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,11 @@ from halo_mdn.errors import InputError
 from halo_mdn.grid import Grid
 from halo_mdn.io.arrays import read_array, read_columns
 from halo_mdn.io.example import example_path, with_example_values
+from halo_mdn.io.exchange import read_exchange
+from halo_mdn.io.rockstar import USUAL_MASS, read_rockstar
+from halo_mdn.mass_observation import MassObservation
+
+EXCHANGE = (".h5", ".hdf5")
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ def load_data(data: DataConfig) -> RunData:
     InputError
         If a file is missing or unreadable, or an array is not what it should be.
     """
-    data = with_example_values(data)
+    data = _with_box_of_file(with_example_values(data))
     delta = read_field(data)
     grid = Grid(delta.shape, _three_sides(data.box_size), data.boundary)  # type: ignore[arg-type]
     check_density(delta, grid.shape, data.density_floor)
@@ -70,6 +75,10 @@ def load_data(data: DataConfig) -> RunData:
 def read_field(data: DataConfig) -> np.ndarray:
     """The overdensity, a float64 array (N0, N1, N2)."""
     path = _path(data.field)
+    if path.suffix in EXCHANGE:
+        content = read_exchange(path)
+        _check_same_box(content.box_size, data, path)
+        return np.asarray(content.delta, dtype=float)
     field = read_array(path, data.field_key, usual_name="delta").astype(float)
     if field.ndim != 3:
         raise InputError(f"the field in {path} has shape {field.shape}, expected three axes")
@@ -103,6 +112,7 @@ def read_catalogue(
             mass_threshold=data.mass_threshold,
             selected=selected,
             completeness=completeness,
+            observation=_observation(data),
         )
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
@@ -113,6 +123,8 @@ def read_catalogue(
 
 def _read_halos(path: Path, data: DataConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Positions (H, 3), masses (H,) in the file's units, and which halos are selected (H,)."""
+    if path.suffix in (*EXCHANGE, ".list"):
+        return _read_self_describing(path, data)
     keys = data.position_key
     mask_file = data.selected.endswith(".npy")
     mask_key = "" if mask_file else data.selected
@@ -129,6 +141,49 @@ def _read_halos(path: Path, data: DataConfig) -> tuple[np.ndarray, np.ndarray, n
     mass = columns[num_axes]
     mask = read_array(Path(data.selected)) if mask_file else columns[-1] if mask_key else None
     return position, mass, np.ones(mass.shape, dtype=bool) if mask is None else _boolean(mask, path)
+
+
+def _read_self_describing(
+    path: Path, data: DataConfig
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Halos of a file that states its own units: an exchange file or a Rockstar list."""
+    if path.suffix in EXCHANGE:
+        content = read_exchange(path)
+        _check_same_box(content.box_size, data, path)
+        position, mass = content.position, content.mass
+    else:
+        column = USUAL_MASS if data.mass_key == "mass" else data.mass_key
+        position, mass = read_rockstar(path, column)
+    if data.mass_is_log10 or data.mass_unit != 1:
+        raise InputError(
+            f"{path} states its masses in Msun/h: leave out data.mass_unit and data.mass_is_log10"
+        )
+    if data.selected and not data.selected.endswith(".npy"):
+        raise InputError(f"{path} has no column for data.selected: give a .npy file")
+    mask = read_array(Path(data.selected)) if data.selected else np.ones(mass.shape, dtype=bool)
+    return position, mass, _boolean(mask, path)
+
+
+def _check_same_box(box_size: tuple[float, ...], data: DataConfig, path: Path) -> None:
+    """The file's box, unless the settings say another."""
+    if data.box_size and not np.allclose(_three_sides(data.box_size), box_size, rtol=1e-9):
+        raise InputError(f"{path} is a box of {box_size} Mpc/h, data.box_size is {data.box_size}")
+
+
+def _with_box_of_file(data: DataConfig) -> DataConfig:
+    """Settings with the box size that an exchange file states, where none is given."""
+    path = _path(data.field)
+    if data.box_size or path.suffix not in EXCHANGE:
+        return data
+    return replace(data, box_size=read_exchange(path).box_size)
+
+
+def _observation(data: DataConfig) -> MassObservation:
+    return MassObservation(
+        scatter=data.mass_scatter,
+        threshold_completeness=data.threshold_completeness,
+        completeness_slope=data.completeness_slope,
+    )
 
 
 def _columns_of_array(table: np.ndarray, path: Path) -> list[np.ndarray]:
