@@ -30,7 +30,6 @@ from jax.typing import ArrayLike
 from scipy import fft
 
 from halo_mdn.grid import Grid
-from halo_mdn.mass_function import log_integral
 from halo_mdn.network import mixture_of_features
 from halo_mdn.poisson_process import FixedFieldLikelihood
 from halo_mdn.predictive import ExpectedCounts, evaluate, expected_counts
@@ -160,7 +159,7 @@ def _catalogue(
 @jax.jit
 def _rate(counts: ExpectedCounts, params: Array) -> Array:
     mixture = mixture_of_features(counts.bias, params, counts.features)
-    return counts.weight * jnp.exp(log_integral(mixture, counts.log_edges[0]))
+    return counts.weight * counts.above(mixture, counts.log_edges[0])
 
 
 class _Measure(NamedTuple):

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from math import log
 from typing import NamedTuple
 
 import jax
@@ -24,7 +25,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from halo_mdn.kernels import kernel_responses
-from halo_mdn.mass_function import log_density, log_integral
+from halo_mdn.mass_function import Mixture
+from halo_mdn.mass_observation import MassObservation
 from halo_mdn.network import NeuralBias, mixture_of_features, mixture_parameters
 from halo_mdn.poisson_process import FixedFieldLikelihood
 
@@ -36,7 +38,7 @@ _SLAB_DEPTH = 15.0  # Mpc/h: thick enough to hold halos, thin enough to show str
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=("features", "weight", "label", "log_edges"),
-    meta_fields=("bias", "num_labels", "binned"),
+    meta_fields=("bias", "num_labels", "binned", "observation"),
 )
 @dataclass(frozen=True)
 class ExpectedCounts:
@@ -58,6 +60,8 @@ class ExpectedCounts:
     num_labels : int
     binned : bool
         Whether to go through bins of the convolved field.
+    observation : MassObservation
+        Errors and completeness of the masses.
     """
 
     features: Array
@@ -67,10 +71,16 @@ class ExpectedCounts:
     bias: NeuralBias
     num_labels: int
     binned: bool
+    observation: MassObservation
 
     def __call__(self, params: Array) -> Array:
         """Expected counts, shape (num_labels, B), for params (num_params,)."""
         return _counts(self, jnp.asarray(params, self.features.dtype))
+
+    def above(self, mixture: Mixture, log_edge: Array) -> Array:
+        """Number density of observed halos above a mass, per environment of the mixture."""
+        log_threshold = log(self.bias.mass_threshold)
+        return jnp.exp(self.observation.log_integral(mixture, log_edge, log_threshold))
 
 
 def expected_counts(
@@ -108,6 +118,7 @@ def expected_counts(
         bias=log_l.bias,
         num_labels=int(np.max(label)) + 1,
         binned=one_number and (worthwhile if binned is None else binned),
+        observation=log_l.observation,
     )
 
 
@@ -140,6 +151,7 @@ def block_log_likelihood(
         block=jnp.asarray(block[voxel], jnp.int32),
         bias=log_l.bias,
         num_blocks=expected.shape[-1],
+        observation=log_l.observation,
     )
     return evaluate(sums, params) - expected
 
@@ -159,7 +171,7 @@ def observed_counts(
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=("features", "log_mass", "log_completeness", "block"),
-    meta_fields=("bias", "num_blocks"),
+    meta_fields=("bias", "num_blocks", "observation"),
 )
 @dataclass(frozen=True)
 class _HaloSums:
@@ -171,9 +183,12 @@ class _HaloSums:
     block: Array
     bias: NeuralBias
     num_blocks: int
+    observation: MassObservation
 
     def __call__(self, params: Array) -> Array:
-        log_n = log_density(mixture_of_features(self.bias, params, self.features), self.log_mass)
+        mixture = mixture_of_features(self.bias, params, self.features)
+        log_threshold = log(self.bias.mass_threshold)
+        log_n = self.observation.log_density(mixture, self.log_mass, log_threshold)
         log_n = log_n if self.log_completeness is None else log_n + self.log_completeness
         return jax.ops.segment_sum(log_n, self.block, self.num_blocks)
 
@@ -237,7 +252,7 @@ def _above_per_voxel(counts: ExpectedCounts, params: Array) -> Array:
     mixture = mixture_of_features(counts.bias, params, counts.features)
 
     def above(log_edge: Array) -> Array:
-        expected = counts.weight * jnp.exp(log_integral(mixture, log_edge))
+        expected = counts.weight * counts.above(mixture, log_edge)
         return jax.ops.segment_sum(expected, counts.label, counts.num_labels)
 
     return jax.lax.map(above, counts.log_edges).T
@@ -258,7 +273,7 @@ def _above_binned(counts: ExpectedCounts, params: Array) -> Array:
     nodes = low + spacing * jnp.arange(_NODES, dtype=field.dtype)
     npe = jax.nn.softplus(nodes + blocks["kernel_biases"][0])
     mixture = mixture_parameters(bias, blocks, npe[None])
-    above = jax.vmap(lambda log_edge: jnp.exp(log_integral(mixture, log_edge)))(counts.log_edges)
+    above = jax.vmap(lambda log_edge: counts.above(mixture, log_edge))(counts.log_edges)
     # A bin without voxels must not turn an overflow elsewhere into a NaN.
     sums = sums.reshape(counts.num_labels, 1, _NODES)
     return jnp.sum(jnp.where(sums > 0, sums * above[None], 0), axis=-1)
@@ -268,7 +283,7 @@ def _above_binned(counts: ExpectedCounts, params: Array) -> Array:
 def _mean_per_voxel(counts: ExpectedCounts, params: Array) -> Array:
     def add(total: Array, draw: Array) -> tuple[Array, None]:
         mixture = mixture_of_features(counts.bias, draw, counts.features)
-        return total + jnp.exp(log_integral(mixture, counts.log_edges[0])), None
+        return total + counts.above(mixture, counts.log_edges[0]), None
 
     total, _ = jax.lax.scan(add, jnp.zeros_like(counts.weight), params)
     return counts.weight * total / len(params)

@@ -12,6 +12,8 @@ from scipy import stats
 
 import halo_mdn as hm
 from halo_mdn.mass_function import Mixture, log_density
+from halo_mdn.poisson_process import halo_and_voxel_terms
+from halo_mdn.predictive import expected_counts
 
 LOG_THRESHOLD = float(np.log(2e12))
 MIXTURE = Mixture(
@@ -83,6 +85,17 @@ def test_ignoring_the_errors_biases_and_modelling_them_does_not(bias, params, de
     # of 17 correlated standard deviates; the seeds are fixed
     assert worst_deviation(scores(steeper)) < 4
     assert worst_deviation(scores(hm.MassObservation())) > 10
+
+
+def test_expected_counts_are_those_of_observed_masses(bias, params, delta, halos) -> None:
+    """By mass bin, per voxel: they add up to the integral in the likelihood."""
+    log_l = hm.fixed_field_likelihood(bias, delta, replace(halos, observation=OBSERVED))
+    num_voxels = log_l.features.shape[1]
+    edges = LOG_THRESHOLD + np.array([0.0, 1.0, 2.0])
+    counts = expected_counts(log_l, np.zeros(num_voxels, int), edges, binned=False)
+    _, log_lambda = halo_and_voxel_terms(log_l, params)
+    expected = log_l.grid.voxel_volume * jnp.sum(jnp.exp(log_lambda))
+    np.testing.assert_allclose(counts(params).sum(), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
