@@ -196,8 +196,8 @@ def origin(posterior: xr.DataTree) -> Section:
         ["Cite the paper that introduced the model, Charnock, Lavaux, Wandelt, Sarma Boruah, "
          "Jasche and Hudson (2020), Neural physical engines for inferring the halo mass "
          "distribution function, MNRAS 494, 50, arXiv:1909.06379; the sampler, Hoffman and Gelman "
-         "(2014), JMLR 15, 1593, in NumPyro, Phan, Pradhan and Jankowiak (2019), arXiv:1912.11554; the "
-         "diagnostics, Vehtari et al. (2021), Bayesian Analysis 16, 667; and this software, "
+         "(2014), JMLR 15, 1593, in NumPyro, Phan, Pradhan and Jankowiak (2019), arXiv:1912.11554; "
+         "the diagnostics, Vehtari et al. (2021), Bayesian Analysis 16, 667; and this software, "
          f"halo_mdn {attrs.get('creation_library_version', '')} (CITATION.cff).",
          "Every number and picture here was made from posterior.nc beside this file, and "
          "`run_inference.py report FOLDER` makes them again."],
