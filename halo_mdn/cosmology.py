@@ -48,11 +48,11 @@ class Cosmology:
         In kelvin.
     """
 
-    omega_m: ArrayLike = 0.3111
-    omega_b: ArrayLike = 0.049
-    h: ArrayLike = 0.6766
-    n_s: ArrayLike = 0.9665
-    sigma8: ArrayLike = 0.8102
+    omega_m: Array | float = 0.3111
+    omega_b: Array | float = 0.049
+    h: Array | float = 0.6766
+    n_s: Array | float = 0.9665
+    sigma8: Array | float = 0.8102
     cmb_temperature: float = 2.7255
 
 
@@ -141,8 +141,9 @@ def transfer_function(cosmology: Cosmology, k: Array) -> Array:
     k : array
         Wavenumber in h/Mpc, positive.
     """
-    k = k * cosmology.h  # 1/Mpc, the unit of the paper
-    matter, baryons = (omega * cosmology.h**2 for omega in (cosmology.omega_m, cosmology.omega_b))
+    h = jnp.asarray(cosmology.h)
+    k = k * h  # 1/Mpc, the unit of the paper
+    matter, baryons = cosmology.omega_m * h**2, cosmology.omega_b * h**2
     fraction = baryons / matter
     theta = cosmology.cmb_temperature / 2.7
     k_eq = 7.46e-2 * matter / theta**2  # equation 3

@@ -144,8 +144,7 @@ def _density(white_noise: Array, lpt: Lpt, cosmology: Cosmology) -> Array:
         start = (np.arange(num) + 0.5) * lpt.grid.shape[axis] / num - 0.5
         along = [1, 1, 1]
         along[axis] = num
-        start = jnp.asarray(start.reshape(along), dtype=psi[axis].dtype)
-        cells.append(psi[axis] / size + start)
+        cells.append(psi[axis] / size + jnp.asarray(start.reshape(along), dtype=psi[axis].dtype))
     mesh = deposit((cells[0], cells[1], cells[2]), lpt.grid.shape)
     return mesh * (prod(lpt.grid.shape) / prod(lpt.lattice)) - 1
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from halo_mdn.cli.parser import given_settings
 from halo_mdn.errors import InputError
-from halo_mdn.joint.run import RESULTS, draw, prepare, report, write_results
+from halo_mdn.joint.run import RESULTS, draw, prepare, report, write_draws, write_report
 from halo_mdn.joint.settings import JointConfig, joint_settings, load_joint_config
 from halo_mdn.model_files import find_run_file, is_installed
 from halo_mdn.progress import Display
@@ -46,9 +46,10 @@ def run(arguments: argparse.Namespace) -> int:
         f"{problem.bias.num_params} bias parameters; {config.sampler.method}; {device}"
     )
     draws = draw(config, problem, display.say)
+    write_draws(folder, config, draws)
     text, recovery = report(problem, content, draws)
     display.say(text.rstrip())
-    write_results(folder, config, problem, content, draws, text, recovery)
+    write_report(folder, problem, content, draws, text, recovery)
     display.say(f"wrote {folder}")
     return 0
 

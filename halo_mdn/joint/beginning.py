@@ -65,11 +65,24 @@ def begin(
     position |= {f"{name}_unit": jnp.zeros(()) for name, _ in problem.free_cosmology}
     field = _climb_field(position, unit, problem, num_steps=num_steps)
     position[FIELD] = fill_up(fill_key, field)
+    position, coordinates = adapt_bias(problem, position, unit, newton_steps=newton_steps)
+    return Beginning(position, coordinates, num_steps)
+
+
+def adapt_bias(
+    problem: JointProblem, position: Position, coordinates: Whitened, *, newton_steps: int
+) -> tuple[Position, Whitened]:
+    """Climb in the bias parameters at the field of a position, and whiten them by the curvature.
+
+    Samplers call it again in the middle of their warm-up, when the field is a better one. It needs
+    no gradient of the forward model.
+    """
     delta = density(position[FIELD], problem.lpt, problem.cosmology_at(position))
     log_posterior = _LogPosterior(fixed_field_likelihood(problem.bias, delta, problem.halos))
-    top = climb(log_posterior, np.asarray(params), max_steps=newton_steps)
-    coordinates = Whitened.at(top.params, positive_inverse(-top.hessian))
-    return Beginning(position, coordinates, num_steps)
+    params = np.asarray(coordinates.to_params(position[BIAS]))
+    top = climb(log_posterior, params, max_steps=newton_steps)
+    adapted = Whitened.at(top.params, positive_inverse(-top.hessian))
+    return {**position, BIAS: jnp.zeros_like(position[BIAS])}, adapted
 
 
 def fill_up(key: Array, field: Array) -> Array:

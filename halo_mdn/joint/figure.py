@@ -70,7 +70,7 @@ def _variance(axes: Axes, recovery: Recovery) -> None:
 
 def _scores(axes: Axes, recovery: Recovery) -> None:
     x = np.linspace(-4, 4, 81)
-    axes.hist(recovery.z, bins=x[::2], density=True, color=_DATA, alpha=0.5)
+    axes.hist(recovery.z, bins=list(x[::2]), density=True, color=_DATA, alpha=0.5)
     axes.plot(x, norm.pdf(x), color="k", lw=1)
     axes.set(xlabel="z of all modes", ylabel="density", title=f"std {recovery.z.std():.3f}")
 

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpyro
 from jax import Array
 from numpyro.infer.util import log_density
 
@@ -56,7 +55,7 @@ class JointProblem:
 
     def cosmology_at(self, position: Position) -> Cosmology:
         """The cosmology at a position, with the inferred parameters filled in."""
-        changes = {
+        changes: dict[str, Any] = {
             name: mean + scale * position[f"{name}_unit"]
             for name, (mean, scale) in self.free_cosmology
         }
@@ -78,28 +77,3 @@ def log_joint(
     value, _ = log_density(model, (coordinates, problem), {}, position)
     # Where LPT leaves an empty cell the density is impossible, not undefined.
     return jnp.where(jnp.isnan(value), -jnp.inf, value)
-
-
-def params_of(coordinates: Whitened, position: Position) -> Array:
-    """The bias parameters (num_params,) of a position."""
-    return coordinates.to_params(position[BIAS])
-
-
-def site_names(problem: JointProblem) -> list[str]:
-    """Names of the coordinates of a position."""
-    return [FIELD, BIAS, *(f"{name}_unit" for name, _ in problem.free_cosmology)]
-
-
-def check_model_sites(problem: JointProblem, coordinates: Whitened) -> None:
-    """Refuse a model file whose sample sites are not those that the samplers know.
-
-    Raises
-    ------
-    ValueError
-        Naming the sites.
-    """
-    with numpyro.handlers.seed(rng_seed=0):
-        trace = numpyro.handlers.trace(joint_model()).get_trace(coordinates, problem)
-    found = {n for n, s in trace.items() if s["type"] == "sample" and not s["is_observed"]}
-    if found != set(site_names(problem)):
-        raise ValueError(f"the joint model samples {sorted(found)}, expected {site_names(problem)}")

@@ -88,8 +88,8 @@ def measure_recovery(draws: np.ndarray, truth: np.ndarray, box_size: float) -> R
         )
         z.append(scores)
         z_shell.append(np.full(len(scores), s))
-    columns = (np.array(column) for column in zip(*rows, strict=True))
-    return Recovery(*columns, np.concatenate(z), np.concatenate(z_shell))
+    columns = [np.array(column) for column in zip(*rows, strict=True)]
+    return Recovery._make([*columns, np.concatenate(z), np.concatenate(z_shell)])
 
 
 class Mixing(NamedTuple):

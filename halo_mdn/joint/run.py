@@ -35,6 +35,14 @@ from halo_mdn.network import NeuralBias
 from halo_mdn.provenance import versions
 
 RESULTS = ("joint.h5", "joint.png", "summary.txt")
+_COUNTS = (
+    "start_gradients",
+    "warmup_gradients",
+    "num_gradients",
+    "accept_prob",
+    "divergences",
+    "seconds",
+)
 Say = Callable[[str], None]
 
 
@@ -163,25 +171,30 @@ def report(
     return "\n".join(lines) + "\n", recovery
 
 
-def write_results(
-    folder: Path, config: JointConfig, problem: JointProblem, content: Exchange,
-    draws: JointDraws, text: str, recovery: Recovery | None,
-) -> None:  # fmt: skip
-    """Write draws, summary and figure; each file appears complete or not at all."""
+def write_draws(folder: Path, config: JointConfig, draws: JointDraws) -> None:
+    """Write all draws to ``joint.h5``; the file appears complete or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    mean, spread = _density_moments(problem, draws)
-    _atomic(folder / "joint.h5", lambda path: _write_draws(path, config, draws, recovery))
+    _atomic(folder / "joint.h5", lambda path: _write_draws(path, config, draws))
+
+
+def write_report(
+    folder: Path, problem: JointProblem, content: Exchange, draws: JointDraws, text: str,
+    recovery: Recovery | None,
+) -> None:  # fmt: skip
+    """Write the summary and, where the truth is known, the figure."""
     _atomic(folder / "summary.txt", lambda path: path.write_text(text, encoding="utf-8"))
-    if recovery is not None:
-        counts = np.zeros(problem.lpt.grid.shape)
-        np.add.at(counts, tuple(np.asarray(problem.halos.voxel).T), 1)
-        _atomic(
-            folder / "joint.png",
-            lambda path: write_figure(
-                path, recovery, truth=1 + content.delta, mean=mean, spread=spread, counts=counts,
-                box_size=problem.lpt.grid.box_size[0],
-            ),
-        )  # fmt: skip
+    if recovery is None:
+        return
+    mean, spread = _density_moments(problem, draws)
+    counts = np.zeros(problem.lpt.grid.shape)
+    np.add.at(counts, tuple(np.asarray(problem.halos.voxel).T), 1)
+    _atomic(
+        folder / "joint.png",
+        lambda path: write_figure(
+            path, recovery, truth=1 + content.delta, mean=mean, spread=spread, counts=counts,
+            box_size=problem.lpt.grid.box_size[0],
+        ),
+    )  # fmt: skip
 
 
 def _content(config: JointConfig, bias: NeuralBias, cosmology: Cosmology) -> Exchange:
@@ -195,7 +208,9 @@ def _content(config: JointConfig, bias: NeuralBias, cosmology: Cosmology) -> Exc
         order=config.lpt.order,  # type: ignore[arg-type]
         supersampling=config.lpt.supersampling,
     )
-    mock = make_mock(settings.seed, lpt, cosmology=cosmology, bias=bias, params=MOCK_PARAMS)
+    mock = make_mock(
+        settings.seed, lpt, cosmology=cosmology, bias=bias, params=np.array(MOCK_PARAMS)
+    )
     return as_exchange(mock)
 
 
@@ -220,7 +235,8 @@ def _join(chains: list[tuple[int, list[Chunk]]], seconds: float) -> JointDraws:
         white_noise=stacked(lambda c: c.white_noise),
         params=stacked(lambda c: c.params),
         cosmology={
-            name: stacked(lambda c, name=name: c.cosmology[name]) for name in flat[0].cosmology
+            name: stacked(lambda c: c.cosmology[name])  # noqa: B023 (called at once)
+            for name in flat[0].cosmology
         },
         start_gradients=sum(cost for cost, _ in chains),
         warmup_gradients=sum(c.num_gradients for _, cs in chains for c in cs if c.warming_up),
@@ -245,7 +261,7 @@ def _function_values(problem: JointProblem, draws: JointDraws) -> np.ndarray:
     field = jnp.asarray(draws.white_noise[0, -1], dtype=float)
     delta = density(field, problem.lpt, problem.cosmology)
     functions = identified_functions(problem.bias, delta, problem.halos)
-    supported = np.asarray(functions.supported()).ravel()
+    supported = np.asarray(functions.supported).ravel()
     values = jax.lax.map(functions, jnp.asarray(draws.params.reshape(-1, draws.params.shape[-1])))
     return np.asarray(values).reshape(*draws.params.shape[:2], -1)[..., supported]
 
@@ -296,20 +312,15 @@ def _density_moments(problem: JointProblem, draws: JointDraws) -> tuple[np.ndarr
     return np.mean(fields, axis=0), np.std(fields, axis=0)
 
 
-def _write_draws(
-    path: Path, config: JointConfig, draws: JointDraws, recovery: Recovery | None
-) -> None:
+def _write_draws(path: Path, config: JointConfig, draws: JointDraws) -> None:
     with h5py.File(path, "w") as file:
         file.attrs.update({**versions(), "configuration": as_text(config)})
-        file.attrs["num_gradients"] = draws.num_gradients
-        file.create_dataset("params", data=draws.params)
-        file.create_dataset("white_noise", data=draws.white_noise)
+        for name in _COUNTS:
+            file.attrs[name] = getattr(draws, name)
+        for name in ("params", "white_noise"):
+            file.create_dataset(name, data=getattr(draws, name))
         for name, values in draws.cosmology.items():
             file.create_dataset(name, data=values)
-        if recovery is not None:
-            group = file.create_group("recovery")
-            for name, values in recovery._asdict().items():
-                group.create_dataset(name, data=values)
         file["white_noise"].attrs["dims"] = json.dumps(["chain", "draw", "x", "y", "z"])
 
 

@@ -19,7 +19,7 @@ from jax import Array
 from numpyro.infer import NUTS
 
 from halo_mdn.errors import InputError
-from halo_mdn.joint.beginning import Beginning
+from halo_mdn.joint.beginning import Beginning, adapt_bias
 from halo_mdn.joint.problem import (
     BIAS,
     FIELD,
@@ -27,7 +27,6 @@ from halo_mdn.joint.problem import (
     Position,
     joint_model,
     log_joint,
-    params_of,
 )
 from halo_mdn.joint.program import TRACING, Program
 from halo_mdn.joint.settings import JointSampler
@@ -36,8 +35,14 @@ from halo_mdn.model_files import load_model
 from halo_mdn.poisson_process import fixed_field_likelihood
 from halo_mdn.sampling.coordinates import Whitened, change_coordinates
 
-# Shares of the warm-up of MCLMC: step size, diagonal mass, length between momentum refreshments.
-_TUNING = {"frac_tune1": 0.5, "frac_tune2": 0.2, "frac_tune3": 0.2}
+# The position is preconditioned already, and a variance estimated from so few steps would freeze
+# the modes that have not moved yet; so only the step size is tuned, and L follows the dimension.
+_TUNING = {
+    "frac_tune1": 0.6,
+    "frac_tune2": 0.4,
+    "frac_tune3": 0.0,
+    "diagonal_preconditioning": False,
+}
 
 
 class Chunk(NamedTuple):
@@ -87,13 +92,22 @@ def draw_nuts(
 ) -> Iterator[Chunk]:
     """NUTS on field and bias together: diagonal mass for the field, dense for the bias."""
     kernel = _joint_kernel(settings.max_tree_depth, settings.target_accept)
-    arguments = (start.coordinates, problem)
-    with TRACING:
-        state = kernel.init(key, settings.num_warmup, start.position, arguments, {})
     advance = _nuts_chunk(kernel)
-    for warming_up, length in _chunks(settings):
-        state, out = advance(state, *arguments, length=length)
-        yield _as_chunk(problem, start.coordinates, out, warming_up)
+    position, coordinates = start.position, start.coordinates
+    for stage, num_warmup in enumerate(_stages(settings)):
+        if stage > 0:
+            position, coordinates = adapt_bias(
+                problem, position, coordinates, newton_steps=settings.newton_steps
+            )
+        with TRACING:
+            state = kernel.init(key, num_warmup, position, (coordinates, problem), {})
+        for length in _chunks(num_warmup, settings.chunk_size):
+            state, out = advance(state, coordinates, problem, length=length)
+            yield _as_chunk(problem, coordinates, out, warming_up=True)
+        position = state.z
+    for length in _chunks(settings.num_samples, settings.chunk_size):
+        state, out = advance(state, coordinates, problem, length=length)
+        yield _as_chunk(problem, coordinates, out, warming_up=False)
 
 
 def draw_mclmc(
@@ -104,24 +118,32 @@ def draw_mclmc(
     It has no Metropolis step: its bias is held down by the energy error per dimension to which
     the step size is tuned. One draw is kept every ``thinning`` steps of two gradients.
     """
-    tune_key, key = jax.random.split(key)
-    arguments = (start.coordinates, problem)
-    tune_steps = settings.num_warmup * settings.thinning
-    state, *tuned = _tune_mclmc(
-        tune_key, start.position, *arguments,
-        num_steps=tune_steps, energy_error=settings.energy_error,
-    )  # fmt: skip
-    yield _mclmc_warm_up_report(start, state, 2 * tune_steps)
-    for warming_up, num in _chunks(settings):
-        if warming_up:
-            continue
+    position, coordinates = start.position, start.coordinates
+    for stage, num_warmup in enumerate(_stages(settings)):
+        if stage > 0:
+            position, coordinates = adapt_bias(
+                problem, position, coordinates, newton_steps=settings.newton_steps
+            )
+        key, tune_key = jax.random.split(key)
+        tune_steps = num_warmup * settings.thinning
+        state, length_scale, step_size = _tune_mclmc(
+            tune_key, position, coordinates, problem,
+            num_steps=tune_steps, energy_error=settings.energy_error,
+        )  # fmt: skip
+        position = state.position
+        cost = np.array([2 * tune_steps])
+        last = jax.tree.map(lambda x: x[None], _kept(position))
+        out = (last, cost, np.array([np.nan]), np.zeros(1, dtype=bool))
+        yield _as_chunk(problem, coordinates, out, warming_up=True)
+    for num in _chunks(settings.num_samples, settings.chunk_size):
         key, chunk_key = jax.random.split(key)
         state, draws = _mclmc_chunk(
-            chunk_key, state, *arguments, tuple(tuned), length=num, thinning=settings.thinning
-        )
+            chunk_key, state, coordinates, problem, (length_scale, step_size),
+            length=num, thinning=settings.thinning,
+        )  # fmt: skip
         cost = np.full(num, 2 * settings.thinning)
         out = (draws, cost, np.full(num, np.nan), np.zeros(num, dtype=bool))
-        yield _as_chunk(problem, start.coordinates, out, False)
+        yield _as_chunk(problem, coordinates, out, warming_up=False)
 
 
 def draw_blocks(
@@ -150,17 +172,22 @@ def draw_blocks(
         bias_state = bias_kernel.init(bias_key, num_warmup, {BIAS: bias}, bias_arguments, {})
     advance = _block_chunk(field_kernel, bias_kernel)
     states = (field_state, bias_state)
-    for warming_up, length in _chunks(settings):
-        states, out = advance(
-            states, coordinates, problem, length=length, updates=settings.bias_updates
-        )
-        yield _as_chunk(problem, coordinates, out, warming_up)
-
-
-def _chunks(settings: JointSampler) -> Iterator[tuple[bool, int]]:
     for warming_up, total in ((True, settings.num_warmup), (False, settings.num_samples)):
-        for done in range(0, total, settings.chunk_size):
-            yield warming_up, min(settings.chunk_size, total - done)
+        for length in _chunks(total, settings.chunk_size):
+            states, out = advance(
+                states, coordinates, problem, length=length, updates=settings.bias_updates
+            )
+            yield _as_chunk(problem, coordinates, out, warming_up=warming_up)
+
+
+def _stages(settings: JointSampler) -> tuple[int, int]:
+    """Draws of the two stages of the warm-up; between them the bias is whitened again."""
+    half = max(1, settings.num_warmup // 2)  # equal halves share one compiled program
+    return half, half
+
+
+def _chunks(total: int, size: int) -> list[int]:
+    return [min(size, total - done) for done in range(0, total, size)]
 
 
 def _as_chunk(problem: JointProblem, coordinates: Whitened, out: tuple, warming_up: bool) -> Chunk:
@@ -286,7 +313,7 @@ def _tune_mclmc(
     key: Array, position: Position, coordinates: Whitened, problem: JointProblem,
     *, num_steps: int, energy_error: float,
 ) -> tuple:  # fmt: skip
-    """The state after ``num_steps`` steps, and step length, step size and diagonal mass."""
+    """The state after ``num_steps`` steps, the length between refreshments, and the step size."""
     blackjax = _blackjax()
     init_key, tune_key = jax.random.split(key)
     target = partial(log_joint, joint_model(), coordinates, problem)
@@ -300,7 +327,7 @@ def _tune_mclmc(
         desired_energy_var=energy_error,
         **_TUNING,
     )
-    return state, tuned.L, tuned.step_size, tuned.inverse_mass_matrix
+    return state, tuned.L, tuned.step_size
 
 
 @Program
@@ -310,11 +337,11 @@ def _mclmc_chunk(
 ) -> tuple:  # fmt: skip
     kernel = _blackjax().mcmc.mclmc.build_kernel()
     target = partial(log_joint, joint_model(), coordinates, problem)
-    momentum_length, step_size, mass = tuned
+    momentum_length, step_size = tuned
 
     def step(state: Any, key: Array) -> tuple[Any, None]:
         state, _ = kernel(
-            key, state, logdensity_fn=target, inverse_mass_matrix=mass, L=momentum_length,
+            key, state, logdensity_fn=target, inverse_mass_matrix=1.0, L=momentum_length,
             step_size=step_size,
         )  # fmt: skip
         return state, None
@@ -324,11 +351,3 @@ def _mclmc_chunk(
         return state, _kept(state.position)
 
     return jax.lax.scan(draw, state, jax.random.split(key, length))
-
-
-def _mclmc_warm_up_report(start: Beginning, state: Any, num_gradients: int) -> Chunk:
-    position = jax.device_get(_kept(state.position))
-    params = np.asarray(params_of(start.coordinates, state.position))
-    return Chunk(
-        position[FIELD][None], params[None], {}, num_gradients, float("nan"), 0, warming_up=True
-    )

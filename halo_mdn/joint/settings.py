@@ -81,6 +81,9 @@ class JointSampler:
     )
     num_chains: int = setting(2, "independent chains, each on its own thread", minimum=1)
     num_warmup: int = setting(200, "adaptation draws per chain, not kept", minimum=1)
+    newton_steps: int = setting(
+        10, "Newton steps on the bias between the two stages of the warm-up", minimum=1
+    )
     num_samples: int = setting(300, "draws kept per chain", minimum=4)
     max_tree_depth: int = setting(7, "a NUTS trajectory has at most 2^this steps", minimum=1)
     target_accept: float = setting(0.7, "acceptance to which NUTS tunes its step", above=0.0)
