@@ -10,9 +10,7 @@ number, and chains side by side.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from math import log
@@ -29,6 +27,7 @@ from halo_mdn.mass_function import Mixture
 from halo_mdn.mass_observation import MassObservation
 from halo_mdn.network import NeuralBias, mixture_of_features, mixture_parameters
 from halo_mdn.poisson_process import FixedFieldLikelihood
+from halo_mdn.threads import in_threads
 
 _NODES = 2048  # ln Lambda spans about 30 over them, and the error is (its step)^2/8: about 1e-4
 _SLAB_DRAWS = 20  # draws that the mean of the pictured slab is taken over
@@ -128,9 +127,7 @@ def evaluate(function: Callable[[Array], Array], params: np.ndarray) -> np.ndarr
     def of_chain(chain: Array) -> np.ndarray:
         return np.asarray(_of_draws(function, chain), dtype=float)
 
-    # JAX lets go of Python's lock while it computes, and compiles once for all threads.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return np.stack(list(pool.map(of_chain, [jnp.asarray(chain) for chain in params])))
+    return np.stack(in_threads(of_chain, [jnp.asarray(chain) for chain in params]))
 
 
 def block_log_likelihood(

@@ -15,6 +15,7 @@ import halo_mdn as hm
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_enable_compilation_cache", False)  # nothing survives a test
 
 # A mass function like that of a simulation: some 250 halos in the small box below.
 REALISTIC = jnp.array(

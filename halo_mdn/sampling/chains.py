@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -12,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.infer import NUTS
 from numpyro.infer.hmc import HMCState
+
+from halo_mdn.threads import in_threads, num_workers
 
 Rows = dict[str, np.ndarray]
 
@@ -57,7 +57,8 @@ class Chains:
         self.num_chains = len(keys)
         # One chain is one program, however it was asked for.
         self.batched = chain_method == "vectorized" and self.num_chains > 1
-        self.workers = num_workers(self.num_chains) if chain_method == "parallel" else 1
+        self.threaded = chain_method == "parallel" and num_workers(self.num_chains) > 1
+        self.calls = 0
         self.record = jax.vmap(record, in_axes=(0, None)) if self.batched else record
         self.capacity = capacity
         self.states = self._first_states(keys, latent, num_warmup)
@@ -128,19 +129,12 @@ class Chains:
         return segment
 
     def _map(self, function: Callable[[HMCState], Any]) -> list[Any]:
-        if self.workers == 1:
+        self.calls += 1
+        if not self.threaded:
             return [function(state) for state in self.states]
-        # XLA leaves Python free while it computes, so threads do run side by side, and unlike
-        # one batched program no chain waits for the longer trajectory of another.
-        with ThreadPoolExecutor(self.workers) as pool:
-            return list(pool.map(function, self.states))
-
-
-def num_workers(num_tasks: int) -> int:
-    """Threads worth having for so many tasks."""
-    # Not os.cpu_count: batch systems give a job some of the cores only.
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    return max(1, min(num_tasks, available or os.cpu_count() or 1))
+        # Unlike in one batched program, no chain waits for the longer trajectory of another. The
+        # first two calls may compile: for the first states, and for what they become.
+        return in_threads(function, self.states, compiles=self.calls <= 2)
 
 
 def _to_host(result: tuple[HMCState, Any]) -> tuple[HMCState, Rows]:

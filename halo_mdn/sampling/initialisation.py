@@ -9,11 +9,9 @@ low on real boxes, and nothing in them tells so.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +20,10 @@ from jax import Array
 
 from halo_mdn.network import NeuralBias, mixture_of_features
 from halo_mdn.poisson_process import FixedFieldLikelihood, log_prior
-from halo_mdn.sampling.chains import num_workers
 from halo_mdn.sampling.coordinates import StandardisedField
 from halo_mdn.sampling.newton import Summit, climb, positive_inverse
 from halo_mdn.sampling.start import Start
+from halo_mdn.threads import in_threads
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +98,7 @@ def find_start(
     """
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
     parts = [_part(log_likelihood, bias, size, rng) for size in _sizes(log_likelihood)]
-    networks = _in_threads(
+    networks = in_threads(
         partial(_scaled_to_counts, parts[0]),
         [_random_network(parts[0].log_likelihood, bias, rng) for _ in range(num_starts)],
     )
@@ -225,7 +223,7 @@ def _climb_all(posterior: LogPosterior, candidates: list[np.ndarray], steps: int
         except ValueError:
             return None
 
-    summits = [summit for summit in _in_threads(attempt, candidates) if summit is not None]
+    summits = [summit for summit in in_threads(attempt, candidates) if summit is not None]
     if not summits:
         raise ValueError("no starting point has a finite posterior; raise num_starts.")
     honest = [summit for summit in summits if not _has_spike(posterior, summit)]
@@ -277,17 +275,6 @@ def _in_params(summit: Summit, field: StandardisedField) -> Summit:
     # At a summit, where the gradient vanishes, second derivatives transform as a tensor.
     inverse = np.linalg.inv(jacobian)
     return summit._replace(params=params, hessian=inverse.T @ summit.hessian @ inverse)
-
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-
-def _in_threads(function: Callable[[Item], Result], items: list[Item]) -> list[Result]:
-    # The first alone: it compiles what all others use.
-    first, rest = items[:1], items[1:]
-    with ThreadPoolExecutor(num_workers(len(items))) as pool:
-        return [*map(function, first), *pool.map(function, rest)]
 
 
 def _start_at(
