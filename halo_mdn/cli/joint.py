@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from halo_mdn.cli.parser import given_settings
@@ -38,7 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
     run_file = find_run_file(arguments.run_file)
     config = load_joint_config(run_file, given_settings(arguments))
     folder = _folder(config, run_file, overwrite=arguments.overwrite)
-    device = set_up_jax(config.runtime)
+    # Its chains compile in threads of their own, and storing programs meanwhile can crash JAX.
+    device = set_up_jax(replace(config.runtime, compile_cache="none"))
     display = Display()
     problem, content = prepare(config)
     display.say(
