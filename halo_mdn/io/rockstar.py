@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -39,9 +40,9 @@ def read_rockstar(path: Path, mass_column: str = USUAL_MASS) -> tuple[np.ndarray
     return table[:, :3], table[:, 3]
 
 
-def _header(lines: object) -> list[str]:
+def _header(lines: Iterable[str]) -> list[str]:
     header = []
-    for line in lines:  # type: ignore[attr-defined]
+    for line in lines:
         if not line.startswith("#"):
             break
         header.append(line)
