@@ -39,10 +39,11 @@ def value_and_cotangents(
     weights = params[:num_weights]
     x, to_delta = jax.vjp(lambda d: log_one_plus_delta(d, log_l.bias.density_floor), delta)
     t = _convolved(log_l, weights, x).ravel() + params[num_weights]
-    value, head, t_cot = from_activation(log_l, params, t)
+    at = from_activation(log_l, params, t, t[log_l.halo_voxel])
+    t_cot = at.field_cot.at[log_l.halo_voxel].add(at.halos_cot)
     x_cot, weights_cot = _convolution_cotangents(log_l, weights, x, t_cot)
-    kernel = jnp.concatenate([weights_cot, jnp.sum(t_cot)[None]])
-    return value, to_delta(x_cot)[0], jnp.concatenate([kernel, head])
+    params_cot = jnp.concatenate([weights_cot, jnp.sum(t_cot)[None], at.heads_cot])
+    return at.value, to_delta(x_cot)[0], params_cot
 
 
 def _convolved(log_l: FixedFieldLikelihood, weights: Array, x: Array) -> Array:

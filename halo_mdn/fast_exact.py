@@ -24,8 +24,8 @@ CHUNK = 16384  # voxels at a time
 
 
 def by_definition(
-    log_l: FixedFieldLikelihood, params: Array, t: Array
-) -> tuple[Array, Array, Array]:
+    log_l: FixedFieldLikelihood, params: Array, t: Array, t_halos: Array
+) -> tuple[Array, Array, Array, Array]:
     """What :func:`halo_mdn.fast.from_activation` gives, from the definition by autodiff."""
     num_kernel = log_l.bias.basis.num_weights + 1
     threshold = float(np.log(log_l.bias.mass_threshold))
@@ -39,23 +39,20 @@ def by_definition(
         return jnp.sum(weight * jnp.exp(log_lambda))
 
     def of_halos(params: Array, t: Array) -> Array:
-        mixture = mixture_at(params, t[log_l.halo_voxel])
+        mixture = mixture_at(params, t)
         log_n = log_l.observation.log_density(mixture, log_l.log_mass, threshold)
-        if log_l.completeness is not None:
-            log_n = log_n + jnp.log(log_l.completeness[log_l.halo_voxel])
+        if log_l.halo_coverage is not None:
+            log_n = log_n + jnp.log(log_l.halo_coverage)
         return jnp.sum(jnp.where(log_l.used, log_n, 0))
 
-    total, total_params, total_t = _chunked(expected, params, t, log_l.completeness)
-    halos, (halos_params, halos_t) = jax.value_and_grad(of_halos, argnums=(0, 1))(params, t)
+    total, total_params, total_t = _chunked(expected, params, t, log_l.weight)
+    halos, (halos_params, halos_t) = jax.value_and_grad(of_halos, argnums=(0, 1))(params, t_halos)
     scale = -log_l.grid.voxel_volume * log_l.num_catalogues
     fits = total < jnp.finfo(t.dtype).max ** 0.98  # as in the definition
 
-    def combined(of_field: Array, of_halos: Array) -> Array:
-        return jnp.where(fits, scale * of_field, 0) + of_halos
-
-    total = jnp.where(fits, total, jnp.inf)
-    head = combined(total_params, halos_params)[num_kernel:]
-    return scale * total + halos, head, combined(total_t, halos_t)
+    of_field, head = jnp.where(fits, scale * total_params, 0), halos_params
+    value = scale * jnp.where(fits, total, jnp.inf) + halos
+    return value, (of_field + head)[num_kernel:], jnp.where(fits, scale * total_t, 0), halos_t
 
 
 def _chunked(

@@ -183,7 +183,8 @@ def kernel_responses(weights: Array, features: Array, basis: KernelBasis) -> Arr
     """
     responses, start = [], 0
     for num_shells, part in zip(basis.num_shells, basis.slices, strict=True):
-        chunk = features[part].reshape(-1, num_shells, *features.shape[1:])
+        orders = (part.stop - part.start) // num_shells  # written out: there may be no places
+        chunk = features[part].reshape(orders, num_shells, *features.shape[1:])
         convolved = jnp.einsum("s,ms...->m...", weights[start : start + num_shells], chunk)
         scalar = len(convolved) == 1
         responses.append(convolved[0] if scalar else jnp.sum(convolved**2, axis=0))

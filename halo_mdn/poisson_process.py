@@ -10,7 +10,7 @@ catalogues of the same field adds its own such term. Where the expected number o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import log, prod
 
@@ -33,7 +33,15 @@ from halo_mdn.network import NeuralBias, features_of_density, mixture_of_feature
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=("features", "halo_voxel", "log_mass", "used", "completeness"),
+    data_fields=(
+        "features",
+        "weight",
+        "halo_features",
+        "halo_coverage",
+        "halo_voxel",
+        "log_mass",
+        "used",
+    ),
     meta_fields=("bias", "grid", "num_catalogues", "observation"),
 )
 @dataclass(frozen=True)
@@ -47,23 +55,29 @@ class FixedFieldLikelihood:
     ----------
     features : array (F, N)
         Shell features of ln(1 + delta) over the N voxels of the domain.
+    weight : array (N,) or None
+        Of each voxel in the integral: the expected observed fraction; None for ones.
+    halo_features : array (F, H)
+        Shell features at the halos.
+    halo_coverage : array (H,) or None
+        Expected observed fraction at the halos (1 where not used).
     halo_voxel : array (H,) of int
         Index of each halo's voxel in the domain.
     log_mass : array (H,)
         Natural log of the masses in Msun/h.
     used : array (H,) of bool
         Halos that are selected and inside the domain.
-    completeness : array (N,) or None
-        Expected observed fraction per voxel of the domain.
     observation : MassObservation
         Errors and completeness of the masses.
     """
 
     features: Array
+    weight: Array | None
+    halo_features: Array
+    halo_coverage: Array | None
     halo_voxel: Array
     log_mass: Array
     used: Array
-    completeness: Array | None
     bias: NeuralBias
     grid: Grid
     num_catalogues: int
@@ -78,6 +92,13 @@ class FixedFieldLikelihood:
             In the order of ``bias.block_shapes``.
         """
         return _evaluate(self, jnp.asarray(params))
+
+    def with_halos(self, index: np.ndarray) -> FixedFieldLikelihood:
+        """The same likelihood with only the halos at ``index``, in that order."""
+        names = ("halo_features", "halo_coverage", "halo_voxel", "log_mass", "used")
+        arrays = {name: getattr(self, name) for name in names}
+        kept = {name: x[..., index] for name, x in arrays.items() if x is not None}
+        return replace(self, **kept)
 
     def by_block(self, params: ArrayLike, blocks_per_side: int = 4) -> Array:
         """ln L of each of ``blocks_per_side^3`` sub-boxes of the domain, in C order.
@@ -117,19 +138,23 @@ def fixed_field_likelihood(
     i, j, k = (jnp.ravel(jnp.asarray(halos.voxel)[..., axis]) - margin[axis] for axis in range(3))
     inside = (i >= 0) & (j >= 0) & (k >= 0) & (i < domain[0]) & (j < domain[1]) & (k < domain[2])
     used = jnp.ravel(jnp.asarray(halos.selected)) & inside
-    flat = (i * domain[1] + j) * domain[2] + k
+    voxel = jnp.where(used, (i * domain[1] + j) * domain[2] + k, 0)
+    features = _features(bias, delta, halos.grid)
+    weight = _domain_of(halos.completeness, margin, _float_type(delta))
     log_l = FixedFieldLikelihood(
-        features=_features(bias, delta, halos.grid),
-        halo_voxel=jnp.where(used, flat, 0),
+        features=features,
+        weight=weight,
+        halo_features=features[:, voxel],
+        halo_coverage=None if weight is None else jnp.where(used, weight[voxel], 1),
+        halo_voxel=voxel,
         log_mass=jnp.ravel(jnp.asarray(halos.log_mass, dtype=_float_type(delta))),
         used=used,
-        completeness=_domain_of(halos.completeness, margin, _float_type(delta)),
         bias=bias,
         grid=halos.grid,
         num_catalogues=halos.num_catalogues,
         observation=halos.observation,
     )
-    return _compressed(log_l) if is_concrete(delta, halos) else log_l
+    return _used_halos(log_l) if is_concrete(delta, halos) else log_l
 
 
 def log_likelihood(
@@ -193,7 +218,7 @@ def _evaluate(log_l: FixedFieldLikelihood, params: Array) -> Array:
 def definition(log_l: FixedFieldLikelihood, params: Array) -> Array:
     """ln L as it is written above, for any network: what every faster way must agree with."""
     log_n, log_lambda = halo_and_voxel_terms(log_l, params)
-    log_total = logsumexp(log_lambda, b=log_l.completeness) + log(log_l.grid.voxel_volume)
+    log_total = logsumexp(log_lambda, b=log_l.weight) + log(log_l.grid.voxel_volume)
     return jnp.sum(log_n) - log_l.num_catalogues * _exp_or_inf(log_total)
 
 
@@ -202,24 +227,20 @@ def _evaluate_by_block(log_l: FixedFieldLikelihood, params: Array, per_side: int
     block = jnp.asarray(block_of_voxel(log_l.grid.domain_shape(log_l.bias._size), per_side))
     log_n, log_lambda = halo_and_voxel_terms(log_l, params)
     expected = _exp_or_inf(log_lambda + log(log_l.grid.voxel_volume))
-    if log_l.completeness is not None:
-        expected = expected * log_l.completeness
+    if log_l.weight is not None:
+        expected = expected * log_l.weight
     sums = partial(jax.ops.segment_sum, num_segments=per_side**3)
     return sums(log_n, block[log_l.halo_voxel]) - log_l.num_catalogues * sums(expected, block)
 
 
 def halo_and_voxel_terms(log_l: FixedFieldLikelihood, params: Array) -> tuple[Array, Array]:
-    """``ln(c n)`` of each halo (0 where not used), shape (H,), and ``ln Lambda`` per voxel, (N,).
-
-    The network is evaluated once per voxel and gathered at the halos.
-    """
+    """``ln(c n)`` per halo (0 where not used), shape (H,), and ``ln Lambda`` per voxel, (N,)."""
     mixture = mixture_of_features(log_l.bias, params, log_l.features)
-    at_halos = jax.tree.map(lambda field: field[:, log_l.halo_voxel], mixture)
+    at_halos = mixture_of_features(log_l.bias, params, log_l.halo_features)
     log_threshold = log(log_l.bias.mass_threshold)
     log_n = log_l.observation.log_density(at_halos, log_l.log_mass, log_threshold)
-    if log_l.completeness is not None:
-        coverage = jnp.where(log_l.used, log_l.completeness[log_l.halo_voxel], 1)
-        log_n = log_n + jnp.log(coverage)
+    if log_l.halo_coverage is not None:
+        log_n = log_n + jnp.log(log_l.halo_coverage)
     log_lambda = log_l.observation.log_integral(mixture, log_threshold, log_threshold)
     return jnp.where(log_l.used, log_n, 0), log_lambda
 
@@ -265,12 +286,11 @@ def _exp_or_inf(log_value: Array) -> Array:
     return jnp.where(fits, jnp.exp(jnp.where(fits, log_value, 0)), jnp.inf)
 
 
-def _compressed(log_l: FixedFieldLikelihood) -> FixedFieldLikelihood:
+def _used_halos(log_l: FixedFieldLikelihood) -> FixedFieldLikelihood:
     """The same likelihood with only the halos it uses, in the order of their voxels."""
     used = np.flatnonzero(log_l.used)
     order = used[np.argsort(np.asarray(log_l.halo_voxel)[used], kind="stable")]
-    arrays = {name: getattr(log_l, name)[order] for name in ("halo_voxel", "log_mass", "used")}
-    return FixedFieldLikelihood(**{**log_l.__dict__, **arrays})
+    return log_l.with_halos(order)
 
 
 def _check_thresholds(bias: NeuralBias, halos: HaloCatalogue) -> None:

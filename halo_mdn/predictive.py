@@ -105,8 +105,8 @@ def expected_counts(
     dtype = log_l.features.dtype
     volume = log_l.grid.voxel_volume * log_l.num_catalogues
     weight = jnp.full(log_l.features.shape[1], volume, dtype)
-    if log_l.completeness is not None:
-        weight = weight * log_l.completeness
+    if log_l.weight is not None:
+        weight = weight * log_l.weight
     one_number = log_l.bias.filters * len(log_l.bias.multipoles) == 1
     worthwhile = log_l.features.shape[1] > 4 * _NODES
     return ExpectedCounts(
@@ -140,9 +140,9 @@ def block_log_likelihood(
     """
     used = np.asarray(log_l.used)
     voxel = np.asarray(log_l.halo_voxel)[used]
-    coverage = None if log_l.completeness is None else jnp.log(log_l.completeness[voxel])
+    coverage = None if log_l.halo_coverage is None else jnp.log(log_l.halo_coverage[used])
     sums = _HaloSums(
-        features=log_l.features[:, voxel],
+        features=log_l.halo_features[:, used],
         log_mass=jnp.asarray(log_l.log_mass)[used],
         log_completeness=coverage,
         block=jnp.asarray(block[voxel], jnp.int32),

@@ -26,8 +26,9 @@ SMOOTH = 1e-9  # the fast path switches itself off above this error
 @jax.jit
 def trusts(log_l, params):
     """Whether the fast path trusts its table here."""
-    t = fast.activation(params[: len(log_l.features) + 1], log_l.features)
-    return fast.from_table(log_l, params, t)[-1]
+    kernel = params[: len(log_l.features) + 1]
+    t = [fast.activation(kernel, f) for f in (log_l.features, log_l.halo_features)]
+    return fast.from_table(log_l, params, *t)[1]
 
 
 value_and_grad = jax.jit(partial(fast.value_and_grad, definition))

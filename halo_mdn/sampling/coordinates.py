@@ -97,11 +97,14 @@ class StandardisedField:
     @classmethod
     def at_halos(cls, log_likelihood: FixedFieldLikelihood, size: int = 512) -> StandardisedField:
         """Reference voxels evenly spaced among those that hold halos."""
-        voxel = np.asarray(log_likelihood.halo_voxel)[np.asarray(log_likelihood.used)]
-        if len(voxel) == 0:
-            voxel = np.arange(log_likelihood.features.shape[1])
-        chosen = np.sort(voxel)[np.linspace(0, len(voxel) - 1, min(size, len(voxel))).astype(int)]
-        return cls(log_likelihood.features[:, chosen], log_likelihood.bias)
+        voxel = np.asarray(log_likelihood.halo_voxel)
+        order = np.argsort(voxel, kind="stable")
+        order = order[np.asarray(log_likelihood.used)[order]]
+        features = log_likelihood.halo_features
+        if len(order) == 0:
+            features, order = log_likelihood.features, np.arange(log_likelihood.features.shape[1])
+        chosen = order[np.linspace(0, len(order) - 1, min(size, len(order))).astype(int)]
+        return cls(features[:, chosen], log_likelihood.bias)
 
     def to_params(self, latent: jax.Array) -> jax.Array:
         """Parameters of a latent vector, both (P,)."""

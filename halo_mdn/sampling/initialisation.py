@@ -146,15 +146,13 @@ def _part(
     place = np.full(whole, -1)
     place[chosen] = np.arange(size)
     voxel = place[np.asarray(log_likelihood.halo_voxel)]
-    inside = (voxel >= 0) & np.asarray(log_likelihood.used)
-    completeness = log_likelihood.completeness
+    inside = np.flatnonzero((voxel >= 0) & np.asarray(log_likelihood.used))
+    weight = log_likelihood.weight
     part = replace(
-        log_likelihood,
+        log_likelihood.with_halos(inside),
         features=log_likelihood.features[:, chosen],
+        weight=None if weight is None else weight[chosen],
         halo_voxel=jnp.asarray(voxel[inside], log_likelihood.halo_voxel.dtype),
-        log_mass=log_likelihood.log_mass[inside],
-        used=jnp.ones(int(inside.sum()), bool),
-        completeness=None if completeness is None else completeness[chosen],
     )
     return LogPosterior(part, whole / size, bias)
 
@@ -240,9 +238,7 @@ def _has_spike(posterior: LogPosterior, summit: Summit) -> bool:
     summits say nothing about halos, however high they are.
     """
     log_l = posterior.log_likelihood
-    mixture = mixture_of_features(
-        posterior.bias, jnp.asarray(summit.params), log_l.features[:, log_l.halo_voxel]
-    )
+    mixture = mixture_of_features(posterior.bias, jnp.asarray(summit.params), log_l.halo_features)
     distance = (log_l.log_mass[None] - mixture.mean) / mixture.width
     log_share = mixture.log_amplitude - mixture.mean - jnp.log(mixture.width) - 0.5 * distance**2
     share = jax.nn.softmax(log_share, axis=0) * log_l.used[None]

@@ -1,0 +1,93 @@
+"""The sum over the halos of :mod:`halo_mdn.fast`, evaluated and differentiated by hand."""
+
+from __future__ import annotations
+
+from functools import reduce
+from itertools import accumulate
+from math import log, pi
+from operator import add
+from typing import TYPE_CHECKING
+
+import jax.numpy as jnp
+from jax import Array
+
+from halo_mdn.elementary import log_positive, softplus_and_slope
+from halo_mdn.network import HEADS, NeuralBias
+
+if TYPE_CHECKING:
+    from halo_mdn.poisson_process import FixedFieldLikelihood
+
+PADDING = 4096  # XLA vectorises loops of such lengths, and not those of odd lengths
+
+
+def halo_sum(
+    log_l: FixedFieldLikelihood, blocks: dict[str, Array], t: Array
+) -> tuple[Array, Array, Array, Array]:
+    """``sum_h ln(c n)``; its gradients in the heads' parameters and in t (H,); the smallest n.
+
+    Parameters
+    ----------
+    blocks
+        From ``bias.unpack``.
+    t : array (H,)
+        What the network sees, at each halo.
+    """
+    padding = (0, -len(t) % PADDING)
+    used = jnp.pad(log_l.used, padding)
+    u = jnp.pad(log_l.log_mass, padding) - log(log_l.bias.mass_threshold)
+    z, z_slope = softplus_and_slope(jnp.pad(t, padding))
+    value, cots, smallest = _mixture_sum(log_l.bias, blocks, z, jnp.where(used, u, 0), used)
+    sums = [[jnp.vdot(cot, z) for cot in cots], [jnp.sum(cot) for cot in cots]]
+    grad = jnp.array(sums).reshape(2, len(HEADS), -1).swapaxes(0, 1).ravel()
+    kernels = jnp.concatenate([blocks[f"{head}_kernels"][0] for head in HEADS])
+    z_cot = sum(kernel * cot for kernel, cot in zip(kernels, cots, strict=True))
+    constant = log(log_l.bias.mass_threshold) + 0.5 * log(2 * pi)
+    value = value - constant * jnp.sum(log_l.used)
+    if log_l.halo_coverage is not None:
+        value = value + jnp.sum(jnp.log(log_l.halo_coverage))
+    return value, grad, (z_cot * z_slope)[: len(t)], smallest
+
+
+def _mixture_sum(
+    bias: NeuralBias, blocks: dict[str, Array], z: Array, u: Array, used: Array
+) -> tuple[Array, list[Array], Array]:
+    """The log mixture, summed; its derivatives in what enters the heads, (H,) each; the least n.
+
+    Masses and means are relative to the threshold; constants are left out. Components are kept in
+    lists: a stacked axis would make XLA compute every row again for each that it reads.
+    """
+    amplitude_in, mean_in, width_in = (_head_inputs(blocks, head, z) for head in HEADS)
+    amplitude = [softplus_and_slope(x + bias.amplitude_offset) for x in amplitude_in]
+    width = [softplus_and_slope(x + bias.width_offset) for x in width_in]
+    step = [(mean_in[0], 1.0), *(_step_and_slope(bias, x) for x in mean_in[1:])]
+    mean = list(accumulate(size for size, _ in step))
+    inverse = [1 / size for size, _ in width]
+    distance = [(u - m) * i for m, i in zip(mean, inverse, strict=True)]
+    exponent = [-m - 0.5 * d**2 for m, d in zip(mean, distance, strict=True)]
+    top = reduce(jnp.maximum, exponent)
+    part = [i * jnp.exp(e - top) for i, e in zip(inverse, exponent, strict=True)]
+    total = reduce(add, (a * p for (a, _), p in zip(amplitude, part, strict=True)))
+    value = jnp.sum(jnp.where(used, top + log_positive(total), 0))
+    scale = used / total
+    share = [p * scale for p in part]
+    weight = [a * s for (a, _), s in zip(amplitude, share, strict=True)]
+    mean_cot = [w * (d * i - 1) for w, d, i in zip(weight, distance, inverse, strict=True)]
+    step_cot = list(accumulate(reversed(mean_cot)))[::-1]
+    cots = [s * slope for s, (_, slope) in zip(share, amplitude, strict=True)]
+    cots += [c * slope for c, (_, slope) in zip(step_cot, step, strict=True)]
+    cots += [
+        w * (d**2 - 1) * i * slope
+        for w, d, i, (_, slope) in zip(weight, distance, inverse, width, strict=True)
+    ]
+    return value, cots, jnp.min(total, initial=jnp.inf)
+
+
+def _head_inputs(blocks: dict[str, Array], head: str, z: Array) -> list[Array]:
+    kernels, biases = blocks[f"{head}_kernels"][0], blocks[f"{head}_biases"]
+    return [kernel * z + bias for kernel, bias in zip(kernels, biases, strict=True)]
+
+
+def _step_and_slope(bias: NeuralBias, x: Array) -> tuple[Array, Array]:
+    if bias.ordering == "softplus":
+        return softplus_and_slope(x)
+    return jnp.maximum(x, 0), (x > 0).astype(x.dtype)
