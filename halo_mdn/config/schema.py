@@ -150,6 +150,12 @@ class SamplerConfig:
     target_rhat: float = setting(
         1.01, "largest R-hat at which target_ess may stop a run", above=1.0
     )
+    likelihood: str = setting(
+        "exact",
+        "exact; or compressed: the field reduced to some thousand weighted nodes, faster, and checked "
+        "against the exact one at the end",
+        choices=("exact", "compressed"),
+    )
     chain_method: str = setting(
         "parallel",
         "parallel: one core per chain; vectorized: best on a GPU; sequential: least memory",

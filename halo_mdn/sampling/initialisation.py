@@ -123,6 +123,23 @@ def find_start(
     return _start_at(parts[-1], summits, num_chains, rng, counts)
 
 
+def typical_points(posterior: LogPosterior, start: Start) -> np.ndarray:
+    """The mode and a point on the way to each chain start that lies within the posterior.
+
+    Half a nat per parameter is what a draw lies below the mode on average; the points lie at most
+    twice as far below.
+
+    Returns
+    -------
+    array (1 + num_chains, P)
+    """
+    size = len(start.location)
+    lowest = float(_values(posterior, start.location[None])[0]) - size
+    offsets = start.position - start.location
+    points = [_pulled_in(posterior, start.location, offset, lowest) for offset in offsets]
+    return np.stack([start.location, *points])
+
+
 def _sizes(log_likelihood: FixedFieldLikelihood) -> list[int]:
     """Voxels in each part, the whole last."""
     whole = log_likelihood.features.shape[1]
@@ -309,10 +326,16 @@ def _dispersed(
     size = len(best.params)
     offset = OVERDISPERSION * np.linalg.cholesky(covariance) @ rng.normal(size=size)
     # A Gaussian that much wider loses this much on average; what loses far more is no tail of it.
-    lowest = best.value - OVERDISPERSION**2 * size
+    return _pulled_in(posterior, best.params, offset, best.value - OVERDISPERSION**2 * size)
+
+
+def _pulled_in(
+    posterior: LogPosterior, mode: np.ndarray, offset: np.ndarray, lowest: float
+) -> np.ndarray:
+    """``mode + offset``, with the offset shortened until the log-posterior reaches ``lowest``."""
     for _ in range(30):
-        params = (best.params + offset).astype(best.params.dtype)
+        params = (mode + offset).astype(mode.dtype)
         if float(_values(posterior, params[None])[0]) >= lowest:
             return params
         offset = 0.7 * offset
-    return best.params
+    return mode
