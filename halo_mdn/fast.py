@@ -28,7 +28,7 @@ from jax import Array, lax
 
 from halo_mdn.fast_exact import by_definition
 from halo_mdn.fast_halos import halo_sum
-from halo_mdn.fast_table import look_up, make_table, moments, places, relative_error, to_nodes
+from halo_mdn.fast_table import make_table, relative_error, sum_and_look_up, to_nodes
 from halo_mdn.mass_function import log_integral
 from halo_mdn.network import NeuralBias, mixture_parameters
 
@@ -181,37 +181,36 @@ def from_table(
     """As :func:`from_activation`, and whether it is to be trusted (a boolean scalar)."""
     bias = log_l.bias
     scale = -log_l.grid.voxel_volume * log_l.num_catalogues
-    expected, expected_heads, slope, error = _integral(bias, params, t, log_l.weight)
+    integral, heads_cot, field_cot, error = _integral(bias, params, t, log_l.weight, scale)
     halos, halos_heads, halos_cot, smallest = halo_sum(log_l, bias.unpack(params), t_halos)
     at = AtActivation(
-        scale * expected + halos,
-        scale * expected_heads[bias.basis.num_weights + 1 :] + halos_heads,
-        scale * slope,
+        integral + halos,
+        heads_cot[bias.basis.num_weights + 1 :] + halos_heads,
+        field_cot,
         halos_cot,
     )
     finite = jnp.isfinite(at.value) & jnp.all(jnp.isfinite(at.heads_cot))
-    finite &= jnp.isfinite(jnp.sum(slope)) & jnp.isfinite(jnp.sum(halos_cot))
+    finite &= jnp.isfinite(jnp.sum(field_cot)) & jnp.isfinite(jnp.sum(halos_cot))
     return at, finite & (error < TOLERANCE) & (smallest > 1e-280)
 
 
 def _integral(
-    bias: NeuralBias, params: Array, t: Array, weight: Array | None
+    bias: NeuralBias, params: Array, t: Array, weight: Array | None, scale: float
 ) -> tuple[Array, Array, Array, Array]:
-    """``sum_v c_v Lambda(t_v)``; its gradients in params (t fixed) and in t; a relative error."""
+    """``scale sum_v c_v Lambda(t_v)``; its gradients in params (t fixed) and in t; a relative
+    error."""
     table = make_table(jnp.min(t), jnp.max(t), _kinks(bias, params))
 
     def at_nodes(t: Array, params: Array) -> Array:
         mixture = mixture_parameters(bias, bias.unpack(params), jax.nn.softplus(t)[None])
-        return jnp.exp(log_integral(mixture, log(bias.mass_threshold)))
+        return scale * jnp.exp(log_integral(mixture, log(bias.mass_threshold)))
 
     flat = table.nodes.ravel()
     values, pull_back = jax.vjp(lambda p: at_nodes(flat, p), params)
     slopes = jax.jvp(lambda t: at_nodes(t, params), (flat,), (jnp.ones_like(flat),))[1]
     values, slopes = values.reshape(table.nodes.shape), slopes.reshape(table.nodes.shape)
-    at = places(table, t)
-    sums = moments(table, at, weight)
+    sums, slope_at_voxels = sum_and_look_up(table, slopes, t, weight)
     nodes_cot = to_nodes(sums)
-    slope_at_voxels = look_up(slopes, at)
     if weight is not None:
         slope_at_voxels = slope_at_voxels * weight
     error = jnp.maximum(relative_error(sums[0], values), relative_error(sums[0], slopes))

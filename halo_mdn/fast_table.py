@@ -33,14 +33,6 @@ class Table(NamedTuple):
     rates: list[Array]
 
 
-class Places(NamedTuple):
-    """Where points fall in a table: their cells, and the place in the cell, in [-1, 1]; both in
-    rows of chunks."""
-
-    cell: Array
-    s: Array
-
-
 def make_table(low: Array, high: Array, kinks: list[Array]) -> Table:
     """Equal panels on each of the stretches between the kinks, which are in increasing order."""
     edges = [low, *(jnp.clip(kink, low, high) for kink in kinks), high]
@@ -52,45 +44,48 @@ def make_table(low: Array, high: Array, kinks: list[Array]) -> Table:
     return Table(jnp.concatenate(nodes), edges, rates)
 
 
-def places(table: Table, points: Array) -> Places:
-    """Where points (N,) fall."""
-    # What a loop returns is stored: else XLA would find the cells again for everything that reads
-    # them.
-    return Places(*lax.map(lambda chunk: _cells(table, chunk), chunks(points)))
+def sum_and_look_up(
+    table: Table, values: Array, points: Array, weight: Array | None
+) -> tuple[Array, Array]:
+    """Where points fall in the table, and what a function is there, in one pass.
 
+    Parameters
+    ----------
+    values : array (P, D)
+        The function at the nodes.
+    points : array (N,)
+    weight : array (N,) or None
+        Weights of the points; ones if None.
 
-def moments(table: Table, at: Places, weight: Array | None) -> Array:
-    """``sum_v w_v s_v^p`` in each cell, shape (DEGREE + 1, P, CELLS); w is one where it is None."""
+    Returns
+    -------
+    moments : array (DEGREE + 1, P, CELLS)
+        ``sum_v w_v s_v^p`` over the points of each cell, with s in [-1, 1] the place in the cell.
+    array (N,)
+        The function at the points.
+    """
+    coefficients = jnp.einsum("kmd,pd->kpm", _cell_matrix()[0], values).reshape(DEGREE + 1, -1)
 
-    def add_chunk(sums: list[Array], chunk: tuple[Array, ...]) -> tuple[list[Array], None]:
-        cell, s, *weights = chunk
+    def of_chunk(sums: list[Array], chunk: tuple[Array, ...]) -> tuple[list[Array], Array]:
+        points, *weights = chunk
+        cell, s = _stored_cells(table, points)
         power = weights[0] if weights else jnp.ones_like(s)
         added = []
         for moment in sums:
             added.append(moment.at[cell].add(power, mode="promise_in_bounds"))
             power = power * s
-        return added, None
+        gather = [c.at[cell].get(mode="promise_in_bounds") for c in coefficients]
+        return added, reduce(lambda result, coefficient: result * s + coefficient, gather[::-1])
 
-    start = [jnp.zeros(len(table.nodes) * CELLS, at.s.dtype)] * (DEGREE + 1)
-    weights = () if weight is None else (weight.reshape(at.s.shape),)
-    sums, _ = lax.scan(add_chunk, start, (*at, *weights))
-    return jnp.stack(sums).reshape(DEGREE + 1, -1, CELLS)
+    start = [jnp.zeros(len(table.nodes) * CELLS, points.dtype)] * (DEGREE + 1)
+    fields = (points,) if weight is None else (points, weight)
+    sums, looked_up = lax.scan(of_chunk, start, tuple(_chunks(field) for field in fields))
+    return jnp.stack(sums).reshape(DEGREE + 1, -1, CELLS), looked_up.ravel()
 
 
 def to_nodes(moments: Array) -> Array:
     """Quadrature weights of the nodes, (P, D)."""
     return jnp.einsum("kpm,kmd->pd", moments, _cell_matrix()[0])
-
-
-def look_up(values: Array, at: Places) -> Array:
-    """The function known by its ``values`` (P, D) at the nodes, at the places: (N,)."""
-    coefficients = jnp.einsum("kmd,pd->kpm", _cell_matrix()[0], values).reshape(DEGREE + 1, -1)
-
-    def of_chunk(at: Places) -> Array:
-        gather = [c.at[at.cell].get(mode="promise_in_bounds") for c in coefficients]
-        return reduce(lambda result, coefficient: result * at.s + coefficient, gather[::-1])
-
-    return lax.map(of_chunk, at).ravel()
 
 
 def relative_error(counts: Array, values: Array) -> Array:
@@ -112,12 +107,23 @@ def relative_error(counts: Array, values: Array) -> Array:
     return jnp.sum(counts * (in_cells + in_panels[:, None])) / size
 
 
-def chunks(field: Array) -> Array:
+def _chunks(field: Array) -> Array:
     """The field in rows that fit into the cache, or in one row if its size has no good divisor."""
     for rows in range(-(-len(field) // CHUNK), 2 * len(field) // CHUNK + 2):
         if len(field) % rows == 0:
             return field.reshape(rows, -1)
     return field[None]
+
+
+def _stored_cells(table: Table, points: Array) -> tuple[Array, Array]:
+    """The cell of each point and the place in it, in [-1, 1].
+
+    What a loop returns is stored: else XLA would find the cells again for everything that reads
+    them.
+    """
+    pieces = points.reshape(4, -1) if len(points) % 4 == 0 else points[None]
+    cell, s = lax.map(lambda piece: _cells(table, piece), pieces)
+    return cell.ravel(), s.ravel()
 
 
 def _cells(table: Table, points: Array) -> tuple[Array, Array]:

@@ -152,8 +152,8 @@ class SamplerConfig:
     )
     likelihood: str = setting(
         "exact",
-        "exact; or compressed: the field reduced to some thousand weighted nodes, faster, and checked "
-        "against the exact one at the end",
+        "exact; or compressed: the field reduced to some thousand weighted nodes, which is faster, "
+        "and checked against the exact one at the end",
         choices=("exact", "compressed"),
     )
     chain_method: str = setting(
