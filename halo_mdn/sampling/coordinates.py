@@ -127,7 +127,7 @@ class StandardisedField:
         """Log absolute determinant of d params / d latent."""
         blocks = self.bias.unpack(latent)
         columns = sum(blocks[kernel].shape[1] for kernel, _ in self._reading)
-        return -columns * jnp.sum(jnp.log(self._moments(blocks)[1]))
+        return -columns * jnp.sum(jnp.log(field_moments(self.bias, blocks, self.features)[1]))
 
     @property
     def _reading(self) -> list[tuple[str, str]]:
@@ -136,18 +136,22 @@ class StandardisedField:
             return [("hidden_0_weights", "hidden_0_biases")]
         return [(f"{head}_kernels", f"{head}_biases") for head in HEADS]
 
-    def _moments(self, blocks: Blocks) -> tuple[jax.Array, jax.Array]:
-        z = npe_field(self.bias, blocks, self.features)
-        # A dead channel has no spread; the floor keeps the bijection finite there.
-        return jnp.mean(z, axis=1), jnp.sqrt(jnp.var(z, axis=1) + SPREAD_FLOOR**2)
-
     def _rewritten(self, vector: jax.Array, rule: Callable[..., tuple]) -> jax.Array:
         blocks = self.bias.unpack(vector)
-        moments = self._moments(blocks)
+        moments = field_moments(self.bias, blocks, self.features)
         new = dict(blocks)
         for kernel, shift in self._reading:
             new[kernel], new[shift] = rule(blocks[kernel], blocks[shift], *moments)
         return self.bias.pack(new)
+
+
+def field_moments(
+    bias: NeuralBias, blocks: Blocks, features: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Mean and spread (channels,) of the NPE field over reference voxels (F, R)."""
+    z = npe_field(bias, blocks, features)
+    # A dead channel has no spread; the floor keeps bijections finite there.
+    return jnp.mean(z, axis=1), jnp.sqrt(jnp.var(z, axis=1) + SPREAD_FLOOR**2)
 
 
 class Composed(NamedTuple):

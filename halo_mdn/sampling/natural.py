@@ -1,0 +1,151 @@
+"""Coordinates in which the mass function of every component is close to linear in what halos tell.
+
+A component of the mixture is a parabola in ``x = ln M - ln M_pivot``,
+
+    ln n_k = eta_0 + eta_1 x - x^2 / (2 sigma^2),
+    eta_0 = ln alpha - mu - ln sigma - mu^2 / (2 sigma^2),    eta_1 = mu / sigma^2
+
+(up to a constant, with mu relative to the pivot): level and slope of the mass function at the
+pivot, and its curvature. These are what a catalogue measures, each with errors of much the same
+size everywhere, while mean, width and amplitude of a Gaussian whose peak lies below the threshold
+are only known in combination. A head that is linear in the NPE field z is given by its values at
+two reference points of z, so the coordinates are ``(eta_0, eta_1, ln sigma)`` of every component
+at both, and the kernel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from math import log
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from halo_mdn.network import HEADS, NeuralBias
+from halo_mdn.poisson_process import FixedFieldLikelihood
+from halo_mdn.sampling.coordinates import Coordinates, StandardisedField, field_moments
+from halo_mdn.special import log_softplus
+
+REFERENCES = (-0.5, 1.5)  # points in z, in spreads around its mean over voxels with halos
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=("features", "pivot"), meta_fields=("bias",))
+@dataclass(frozen=True)
+class NaturalMixture:
+    """Level, slope and log width of every component at two reference points of the NPE field.
+
+    A bijection also where a gap between means is negative and the model's relu closes it: the
+    coordinates use the gap itself.
+
+    Attributes
+    ----------
+    features : array (F, R)
+        Shell features of the reference voxels.
+    pivot : scalar
+        ``ln M_pivot - ln M_th``.
+    bias : NeuralBias
+        One to which the coordinates :func:`apply`.
+    """
+
+    features: Array
+    pivot: Array
+    bias: NeuralBias
+
+    def to_latent(self, params: Array) -> Array:
+        """Latent vector of parameters, both (P,)."""
+        kernel, heads = self._split(params)
+        slopes, shifts = heads[:, 0], heads[:, 1]
+        low, high = self._references(params)
+        at = [self._natural(slopes * z + shifts) for z in (low, high)]
+        return jnp.concatenate([kernel, jnp.stack(at).ravel()])
+
+    def to_params(self, latent: Array) -> Array:
+        """Parameters of a latent vector, both (P,)."""
+        kernel, natural = self._split(latent)
+        low, high = self._references(latent)
+        at_low, at_high = (self._heads(part) for part in natural.reshape(2, 3, -1))
+        slopes = (at_high - at_low) / (high - low)
+        heads = jnp.stack([slopes, at_low - slopes * low], axis=1)
+        return jnp.concatenate([kernel, heads.ravel()])
+
+    def log_det(self, latent: Array) -> Array:
+        """Log absolute determinant of d params / d latent.
+
+        Level, slope and width depend on the heads in a triangle, so it is a sum over them.
+        """
+        low, high = self._references(latent)
+        total = -3 * self.bias.components * jnp.log(high - low)
+        for part in self._split(latent)[1].reshape(2, 3, -1):
+            log_alpha, _, log_sigma = self._mixture(part)
+            widths = 3 * log_sigma - _log_slope(log_sigma)
+            total = total + jnp.sum(widths + log_alpha - _log_slope(log_alpha))
+        return total
+
+    def _split(self, vector: Array) -> tuple[Array, Array]:
+        """The kernel's part of a vector, and the rest by head, kernel or bias, and component."""
+        size = self.bias.basis.num_weights + 1
+        return vector[:size], vector[size:].reshape(len(HEADS), 2, -1)
+
+    def _references(self, vector: Array) -> tuple[Array, Array]:
+        # The kernel keeps its place, so either vector will do.
+        mean, spread = field_moments(self.bias, self.bias.unpack(vector), self.features)
+        low, high = (mean[0] + step * spread[0] for step in REFERENCES)
+        return low, high
+
+    def _natural(self, heads: Array) -> Array:
+        """(eta_0, eta_1, ln sigma), (3, K), of the heads' values (3, K)."""
+        log_alpha = log_softplus(heads[0] + self.bias.amplitude_offset)
+        mean = jnp.cumsum(heads[1]) - self.pivot
+        log_sigma = log_softplus(heads[2] + self.bias.width_offset)
+        slope = mean * jnp.exp(-2 * log_sigma)
+        return jnp.stack([log_alpha - mean - log_sigma - 0.5 * mean * slope, slope, log_sigma])
+
+    def _mixture(self, natural: Array) -> tuple[Array, Array, Array]:
+        """ln alpha, the mean relative to the pivot, and ln sigma, (K,) each."""
+        level, slope, log_sigma = natural
+        mean = slope * jnp.exp(2 * log_sigma)
+        return level + mean + log_sigma + 0.5 * mean * slope, mean, log_sigma
+
+    def _heads(self, natural: Array) -> Array:
+        log_alpha, mean, log_sigma = self._mixture(natural)
+        gaps = jnp.diff(mean + self.pivot, prepend=0)
+        amplitude = _inverse_log_softplus(log_alpha) - self.bias.amplitude_offset
+        width = _inverse_log_softplus(log_sigma) - self.bias.width_offset
+        return jnp.stack([amplitude, gaps, width])
+
+
+def apply(bias: NeuralBias) -> bool:
+    """Whether heads are linear in one NPE field, so that two points of it tell everything."""
+    return not bias.hidden_layers and bias.filters * len(bias.multipoles) == 1
+
+
+def coordinates_for(log_likelihood: FixedFieldLikelihood) -> Coordinates:
+    """The best coordinates for a likelihood: natural where they apply, else a standardised field.
+
+    The pivot is the median halo mass.
+    """
+    standardised = StandardisedField.at_halos(log_likelihood)
+    bias = log_likelihood.bias
+    if not apply(bias):
+        return standardised
+    log_mass = np.asarray(log_likelihood.log_mass)[np.asarray(log_likelihood.used)]
+    pivot = np.median(log_mass) - log(bias.mass_threshold) if len(log_mass) else 0.5
+    dtype = log_likelihood.features.dtype
+    return NaturalMixture(standardised.features, jnp.asarray(pivot, dtype), bias)
+
+
+def _inverse_log_softplus(y: Array) -> Array:
+    """``x`` with ``ln softplus(x) = y``; below -20 the first terms of its series, to 1e-17."""
+    low = y < -20
+    size = jnp.exp(jnp.where(low, 0, y))
+    series = y + 0.5 * jnp.exp(jnp.where(low, y, -20))
+    return jnp.where(low, series, size + jnp.log(-jnp.expm1(-size)))
+
+
+def _log_slope(y: Array) -> Array:
+    """``ln softplus'(x)`` where ``ln softplus(x) = y``."""
+    size = jnp.exp(y)
+    return jnp.where(y < -20, y - 0.5 * size, jnp.log(-jnp.expm1(-jnp.maximum(size, 1e-12))))
