@@ -34,26 +34,33 @@ class DataConfig:
 
     field: str = setting(
         EXAMPLE,
-        "file with the overdensity delta on the grid (.npy, .npz, exchange .h5); 'example': the "
-        "bundled one",
+        "file with the overdensity delta on the grid (.npy, .npz, exchange .h5, BORG's mcmc_*.h5); "
+        "'example': the bundled one",
         path_suffix="",
     )
-    field_key: str = setting("", "name of the array in a .npz field; empty if it is the only one")
+    field_key: str = setting(
+        "", "name of the array in a .npz or other HDF5 field; empty if it is the only one"
+    )
+    field_points: str = setting(
+        "auto",
+        "where the field's values lie, at centres or at corners (lowest x, y, z) of voxels; auto: "
+        "corners for a BORG file, centres for others",
+        choices=("auto", "centres", "corners"),
+    )
     catalogue: tuple[str, ...] = setting(
         (EXAMPLE,),
-        "halo catalogue (.npz, .npy, .csv, exchange .h5, Rockstar .list), or a list of catalogues "
-        "that share the field; "
-        "'example' for the bundled one",
+        "halo catalogue (.npz, .npy, .csv, .fits, .parquet, .h5, Rockstar .list), or a "
+        "list of catalogues that share the field; 'example' for the bundled one",
         path_suffix="",
     )
     position_key: tuple[str, ...] = setting(
-        ("position",), "array (halos, 3) of positions in Mpc/h, or three columns such as x,y,z"
+        ("position",), "array (halos, 3) of positions, or three columns such as x,y,z"
     )
     mass_key: str = setting("mass", "array or column of halo masses; Mvir in a Rockstar list")
     selected: str = setting(
         "",
         "which halos are used: a boolean array or column of the catalogue, or a .npy file; "
-        "empty for all",
+        "distinct: those of a Rockstar list that are no subhalos; empty for all",
         path_suffix=".npy",
     )
     box_size: tuple[float, ...] = setting(
@@ -61,10 +68,21 @@ class DataConfig:
         "side of the box in Mpc/h, or its three sides; the example and .h5 files know their own",
         above=0.0,
     )
+    box_corner: tuple[float, ...] = setting(
+        (),
+        "x, y, z of the box's lowest corner in the catalogue's positions, Mpc/h; empty: what a "
+        "BORG run states, else 0,0,0",
+    )
     boundary: str = setting(
         "periodic",
         "periodic for a full simulation box; interior leaves out voxels at the border",
         choices=("periodic", "interior"),
+    )
+    length_unit: float | None = setting(
+        None,
+        "what a length of 1 in the file is, in Mpc/h: 0.001 for kpc/h; none: what the file states, "
+        "else Mpc/h for catalogues and an error for particles",
+        above=0.0,
     )
     mass_unit: float = setting(1.0, "what a mass of 1 in the file is, in Msun/h", above=0.0)
     mass_is_log10: bool = setting(False, "the file holds log10 of the masses in units of mass_unit")
