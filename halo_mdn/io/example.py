@@ -18,6 +18,11 @@ def example_path() -> Path:
     return Path(__file__).parent.parent / "data" / "example_nbody.npz"
 
 
+def path_of(name: str) -> Path:
+    """The file that a setting names: a path, or ``"example"``."""
+    return example_path() if is_example(name) else Path(name)
+
+
 def example_provenance() -> dict[str, Any]:
     """Where the example comes from: simulation, cosmology, conventions."""
     with np.load(example_path()) as archive:

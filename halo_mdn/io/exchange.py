@@ -40,6 +40,7 @@ class Exchange:
     mass : array (H,)
         In Msun/h.
     redshift : float
+        NaN if it is not known.
     mass_assignment : str
         How particles became the density, such as ``"CIC"``.
     mass_definition : str
@@ -68,6 +69,11 @@ class Exchange:
     white_noise: np.ndarray | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def known_redshift(self) -> float | None:
+        """The redshift, or None."""
+        return None if np.isnan(self.redshift) else self.redshift
 
     @property
     def grid(self) -> Grid:
@@ -188,7 +194,10 @@ def _read(file: h5py.File) -> Exchange:
 
 def _check_header(file: h5py.File, path: Path) -> None:
     if file.attrs.get("format") != FORMAT:
-        raise InputError(f"{path} is an HDF5 file, but not a {FORMAT} file")
+        raise InputError(
+            f"{path} is an HDF5 file, but not a {FORMAT} file: name its datasets in "
+            "data.field_key, or in data.position_key and data.mass_key"
+        )
     version = int(file.attrs["format_version"])
     if version != VERSION:
         raise InputError(f"{path} has format version {version}, this program reads {VERSION}")
