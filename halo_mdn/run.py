@@ -13,6 +13,7 @@ from jax.tree_util import Partial
 
 import halo_mdn as hm
 from halo_mdn import diagnostics, figures
+from halo_mdn.alignment import compare_placements
 from halo_mdn.closing_table import closing_table
 from halo_mdn.config import RunConfig, config_hash, to_json, to_toml
 from halo_mdn.errors import InputError
@@ -73,7 +74,15 @@ def describe(config: RunConfig, inputs: Inputs, folder: RunFolder, *, device: st
         "device": device,
         "results": f"{folder.path}",
     }
-    return "\n".join(f"{name:8} {text}" for name, text in lines.items())
+    text = [f"{name:8} {text}" for name, text in lines.items()]
+    return "\n".join(text + [f"note     {note}" for note in data.notes])
+
+
+def misalignment(inputs: Inputs) -> str:
+    """A sentence if halos would clearly follow the field better in another placement, else ""."""
+    data = inputs.data
+    comparison = compare_placements(data.delta, data.halos, inputs.bias.density_floor)
+    return comparison.in_words() if comparison.better else ""
 
 
 def fit(
@@ -188,6 +197,7 @@ def attributes(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
         "config_sha256": config_hash(config),
         "input_files": {name: path.name for name, path in files.items()},
         "input_hashes": {name: file_hash(path) for name, path in files.items()},
+        "data_notes": list(inputs.data.notes),
         "redshift": "not given" if known.redshift is None else known.redshift,
         "mass_definition": known.mass_definition or "not given",
         "cosmology": known.cosmology or "not given",

@@ -9,7 +9,7 @@ from halo_mdn.cli.parser import add_setting_flags, given_settings
 from halo_mdn.config import load_config
 from halo_mdn.model_files import find_run_file
 from halo_mdn.progress import Display
-from halo_mdn.run import describe, fit, prepare
+from halo_mdn.run import describe, fit, misalignment, prepare
 from halo_mdn.run_folder import claim_folder
 from halo_mdn.runtime import set_up_jax
 
@@ -47,6 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     inputs = prepare(config)
     display = Display()
     display.say(describe(config, inputs, folder, device=device))
+    if warning := misalignment(inputs):
+        display.say(f"warning: {warning}")
     with display.following(logging.getLogger("halo_mdn")):
         fit(config, inputs, folder, display=display, resume=arguments.resume)
     return 0
