@@ -7,6 +7,7 @@ exactly there puts all of its mass into that cell. The box is periodic.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from itertools import product
 from math import prod
@@ -53,6 +54,31 @@ def paint_overdensity(position: ArrayLike, grid: Grid, weight: ArrayLike | None 
     """Overdensity of particles: :func:`paint_mass` over its mean, minus 1. Same arguments."""
     mass = paint_mass(position, grid, weight)
     return mass / jnp.mean(mass) - 1
+
+
+def paint_in_pieces(
+    pieces: Iterable[tuple[ArrayLike, ArrayLike | None]], grid: Grid
+) -> tuple[np.ndarray, float]:
+    """Mass per cell of more particles than memory holds.
+
+    Parameters
+    ----------
+    pieces : iterable of (position, weight)
+        As :func:`paint_mass` takes them; all with a weight, or none.
+    grid : Grid
+
+    Returns
+    -------
+    mass : array (N0, N1, N2)
+        Summed in float64.
+    total : float
+        Mass of all particles, which the sum of ``mass`` equals up to rounding.
+    """
+    mesh, total = np.zeros(grid.shape), 0.0
+    for position, weight in pieces:
+        mesh += np.asarray(paint_mass(position, grid, weight))
+        total += len(np.asarray(position)) if weight is None else float(np.sum(weight, dtype=float))
+    return mesh, total
 
 
 @partial(jax.jit, static_argnums=1)
