@@ -16,6 +16,8 @@ from halo_mdn.cli.parser import SentenceParser
 DEFAULT = "fit"
 COMMANDS = {
     DEFAULT: "fit a model to a density field and its halos (the default)",
+    "inspect": "say what a data file holds, and whether halos lie on their density field",
+    "convert": "bring field and halos, or particles, into one exchange file",
     "simulate": "make a mock universe from a seed: initial conditions, density, halos",
     "report": "make the report of a finished run again, from its posterior.nc",
     "predict": "draw halo catalogues from a finished run, on its field or another",

@@ -46,8 +46,11 @@ class SentenceParser(argparse.ArgumentParser):
         raise InputError(f"{message}; see {self.prog} --help")
 
 
-def add_setting_flags(parser: argparse.ArgumentParser) -> None:
-    """One flag per setting of a run file, grouped by table, with its help text and default."""
+def add_setting_flags(parser: argparse.ArgumentParser, *, only: str = "") -> None:
+    """One flag per setting of a run file, grouped by table, with its help text and default.
+
+    `only` names the one table that is wanted; all by default.
+    """
     descriptions = {"": "Settings of a run"}
     kinds = get_type_hints(RunConfig)
     for table in fields(RunConfig):
@@ -55,9 +58,16 @@ def add_setting_flags(parser: argparse.ArgumentParser) -> None:
             descriptions[table.name] = (
                 f"[{table.name}] {(kinds[table.name].__doc__ or '').rstrip('.')}"
             )
-    groups = {name: parser.add_argument_group(text) for name, text in descriptions.items()}
+    groups = {
+        name: parser.add_argument_group(text)
+        for name, text in descriptions.items()
+        if not only or name == only
+    }
     for name, kind, spec in settings_of():
-        groups[name.rpartition(".")[0]].add_argument(
+        group = groups.get(name.rpartition(".")[0])
+        if group is None:
+            continue
+        group.add_argument(
             f"--{name}",
             metavar="VALUE",
             default=argparse.SUPPRESS,
