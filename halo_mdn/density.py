@@ -16,6 +16,12 @@ def is_concrete(*values: object) -> bool:
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
 
 
+def check_shape(delta: ArrayLike, shape: tuple[int, int, int]) -> None:
+    """Refuse an overdensity of another shape than the grid's."""
+    if jnp.shape(delta) != shape:
+        raise InputError(f"the density has shape {jnp.shape(delta)}, expected the grid's {shape}")
+
+
 def check_density(
     delta: ArrayLike, shape: tuple[int, int, int], density_floor: float = 0.0
 ) -> None:
@@ -37,12 +43,13 @@ def check_density(
         Saying how many cells are wrong and what can be done. Values that are being traced by
         JAX are checked for their shape only.
     """
-    if jnp.shape(delta) != shape:
-        raise InputError(f"the density has shape {jnp.shape(delta)}, expected the grid's {shape}")
+    check_shape(delta, shape)
     if not is_concrete(delta):
         return
-    values = np.asarray(delta)
-    num_bad = int((~np.isfinite(values)).sum())
+    # A field on several devices is counted where it is: no process may hold all of it.
+    spread = isinstance(delta, Array) and len(delta.sharding.device_set) > 1
+    values = delta if spread else np.asarray(delta)
+    num_bad = int((~(jnp if spread else np).isfinite(values)).sum())
     if num_bad:
         raise InputError(f"{num_bad} of {values.size} density cells are NaN or infinite")
     num_empty = int((values <= -1).sum())

@@ -95,7 +95,7 @@ def value_and_grad(
 ) -> tuple[Array, Array]:
     """ln L and its gradient with respect to the parameters; see :func:`evaluate`."""
 
-    fast = jax.custom_batching.sequential_vmap(_value_and_grad)  # a batched cond runs both sides
+    fast = jax.custom_batching.sequential_vmap(value_and_grad_on_cpu)  # a batched cond runs both sides
     slow = jax.value_and_grad(definition, argnums=1)
     return lax.platform_dependent(log_l, params, cpu=fast, default=slow)
 
@@ -128,7 +128,7 @@ def hessian(definition: Definition, log_l: FixedFieldLikelihood, params: Array) 
 
     @jax.custom_batching.sequential_vmap
     def fast(log_l: FixedFieldLikelihood, params: Array) -> Array:
-        return columns(lambda p: _value_and_grad(log_l, p)[1], params)
+        return columns(lambda p: value_and_grad_on_cpu(log_l, p)[1], params)
 
     return lax.platform_dependent(log_l, params, cpu=fast, default=slow)
 
@@ -146,10 +146,13 @@ def _written_out(tangents: tuple) -> tuple:
     return jax.tree.map(lambda t: np.zeros(t.shape, t.dtype) if _is_zero(t) else t, tangents)
 
 
-def _value_and_grad(log_l: FixedFieldLikelihood, params: Array) -> tuple[Array, Array]:
+def value_and_grad_on_cpu(
+    log_l: FixedFieldLikelihood, params: Array, axis: str | None = None
+) -> tuple[Array, Array]:
+    """ln L and its gradient by the table where it is to be trusted; not under ``vmap``."""
     kernel = params[: len(log_l.features) + 1]
     t, t_halos = (activation(kernel, f) for f in (log_l.features, log_l.halo_features))
-    at = from_activation(log_l, params, t, t_halos)
+    at = from_activation(log_l, params, t, t_halos, axis)
     weights_cot = log_l.features @ at.field_cot + log_l.halo_features @ at.halos_cot
     shift_cot = jnp.sum(at.field_cot) + jnp.sum(at.halos_cot)
     return at.value, jnp.concatenate([weights_cot, shift_cot[None], at.heads_cot])
@@ -164,24 +167,26 @@ def activation(kernel: Array, features: Array) -> Array:
 
 
 def from_activation(
-    log_l: FixedFieldLikelihood, params: Array, t: Array, t_halos: Array
+    log_l: FixedFieldLikelihood, params: Array, t: Array, t_halos: Array, axis: str | None = None
 ) -> AtActivation:
     """ln L and its gradients, given ``t`` at the voxels (N,) and at the halos (H,).
 
-    The features of ``log_l`` and the kernel's part of the parameters are not used.
+    The features of ``log_l`` and the kernel's part of the parameters are not used. With a mesh
+    ``axis`` the voxels and halos are one device's part, and so are the results; all devices use the
+    same table, or none.
     """
-    result, trusted = from_table(log_l, params, t, t_halos)
-    exact = lambda *args: AtActivation(*by_definition(*args))  # noqa: E731
+    result, trusted = from_table(log_l, params, t, t_halos, axis)
+    exact = lambda *args: AtActivation(*by_definition(*args, axis))  # noqa: E731
     return lax.cond(trusted, lambda *_: result, exact, log_l, params, t, t_halos)
 
 
 def from_table(
-    log_l: FixedFieldLikelihood, params: Array, t: Array, t_halos: Array
+    log_l: FixedFieldLikelihood, params: Array, t: Array, t_halos: Array, axis: str | None = None
 ) -> tuple[AtActivation, Array]:
     """As :func:`from_activation`, and whether it is to be trusted (a boolean scalar)."""
     bias = log_l.bias
     scale = -log_l.grid.voxel_volume * log_l.num_catalogues
-    integral, heads_cot, field_cot, error = _integral(bias, params, t, log_l.weight, scale)
+    integral, heads_cot, field_cot, error = _integral(bias, params, t, log_l.weight, scale, axis)
     halos, halos_heads, halos_cot, smallest = halo_sum(log_l, bias.unpack(params), t_halos)
     at = AtActivation(
         integral + halos,
@@ -191,15 +196,23 @@ def from_table(
     )
     finite = jnp.isfinite(at.value) & jnp.all(jnp.isfinite(at.heads_cot))
     finite &= jnp.isfinite(jnp.sum(field_cot)) & jnp.isfinite(jnp.sum(halos_cot))
-    return at, finite & (error < TOLERANCE) & (smallest > 1e-280)
+    trusted = finite & (error < TOLERANCE) & (smallest > 1e-280)
+    if axis is not None:
+        trusted = lax.pmin(trusted.astype(jnp.int32), axis) == 1
+    return at, trusted
 
 
 def _integral(
-    bias: NeuralBias, params: Array, t: Array, weight: Array | None, scale: float
+    bias: NeuralBias,
+    params: Array,
+    t: Array,
+    weight: Array | None,
+    scale: float,
+    axis: str | None,
 ) -> tuple[Array, Array, Array, Array]:
     """``scale sum_v c_v Lambda(t_v)``; its gradients in params (t fixed) and in t; a relative
     error."""
-    table = make_table(jnp.min(t), jnp.max(t), _kinks(bias, params))
+    table = make_table(*_range(t, weight, axis), _kinks(bias, params))
 
     def at_nodes(t: Array, params: Array) -> Array:
         mixture = mixture_parameters(bias, bias.unpack(params), jax.nn.softplus(t)[None])
@@ -213,8 +226,20 @@ def _integral(
     nodes_cot = to_nodes(sums)
     if weight is not None:
         slope_at_voxels = slope_at_voxels * weight
-    error = jnp.maximum(relative_error(sums[0], values), relative_error(sums[0], slopes))
+    counts = sums[0] if axis is None else lax.psum(sums[0], axis)
+    error = jnp.maximum(relative_error(counts, values), relative_error(counts, slopes))
     return jnp.vdot(nodes_cot, values), pull_back(nodes_cot.ravel())[0], slope_at_voxels, error
+
+
+def _range(t: Array, weight: Array | None, axis: str | None) -> tuple[Array, Array]:
+    """The least and the largest t of the voxels that count, on all devices."""
+    low, high = t, t
+    if weight is not None:
+        low, high = jnp.where(weight > 0, t, jnp.inf), jnp.where(weight > 0, t, -jnp.inf)
+    low, high = jnp.min(low), jnp.max(high)
+    if axis is None:
+        return low, high
+    return lax.pmin(lax.stop_gradient(low), axis), lax.pmax(lax.stop_gradient(high), axis)
 
 
 def _kinks(bias: NeuralBias, params: Array) -> list[Array]:

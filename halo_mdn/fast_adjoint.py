@@ -29,19 +29,25 @@ CHUNK = 32768  # voxels convolved at a time
 
 
 def value_and_cotangents(
-    log_l: FixedFieldLikelihood, params: Array, delta: Array, *, chunk_size: int = CHUNK
+    log_l: FixedFieldLikelihood,
+    params: Array,
+    delta: Array,
+    *,
+    chunk_size: int = CHUNK,
+    axis: str | None = None,
 ) -> tuple[Array, Array, Array]:
     """ln L, d ln L/d delta of the shape of delta, d ln L/d params.
 
     ``log_l`` is one to which :func:`halo_mdn.fast.applies`; its features are not used.
-    ``chunk_size`` is the number of voxels convolved at a time.
+    ``chunk_size`` is the number of voxels convolved at a time. A mesh ``axis`` means the same as
+    for :func:`halo_mdn.fast.from_activation`.
     """
     bias, grid = log_l.bias, log_l.grid
     kernel = params[: bias.basis.num_weights + 1]
     padded = pad_field(delta, grid, bias._size)
     x = lax.map(lambda plane: _log_density(plane, bias.density_floor), padded)
     t = _convolved(log_l, kernel, x, chunk_size).ravel()
-    at = from_activation(log_l, params, t, t[log_l.halo_voxel])
+    at = from_activation(log_l, params, t, t[log_l.halo_voxel], axis)
     t_cot = at.field_cot.at[log_l.halo_voxel].add(at.halos_cot)
     delta_cot, weights_cot = _cotangents(log_l, kernel[:-1], delta, x, t_cot, chunk_size)
     params_cot = jnp.concatenate([weights_cot, jnp.sum(t_cot)[None], at.heads_cot])

@@ -24,7 +24,7 @@ CHUNK = 16384  # voxels at a time
 
 
 def by_definition(
-    log_l: FixedFieldLikelihood, params: Array, t: Array, t_halos: Array
+    log_l: FixedFieldLikelihood, params: Array, t: Array, t_halos: Array, axis: str | None = None
 ) -> tuple[Array, Array, Array, Array]:
     """What :func:`halo_mdn.fast.from_activation` gives, from the definition by autodiff."""
     num_kernel = log_l.bias.basis.num_weights + 1
@@ -48,7 +48,8 @@ def by_definition(
     total, total_params, total_t = _chunked(expected, params, t, log_l.weight)
     halos, (halos_params, halos_t) = jax.value_and_grad(of_halos, argnums=(0, 1))(params, t_halos)
     scale = -log_l.grid.voxel_volume * log_l.num_catalogues
-    fits = total < jnp.finfo(t.dtype).max ** 0.98  # as in the definition
+    everywhere = total if axis is None else lax.psum(lax.stop_gradient(total), axis)
+    fits = everywhere < jnp.finfo(t.dtype).max ** 0.98  # as in the definition
 
     of_field, head = jnp.where(fits, scale * total_params, 0), halos_params
     value = scale * jnp.where(fits, total, jnp.inf) + halos

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from math import log, prod
+from math import exp, log, prod
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
-from jax.scipy.special import logsumexp
+from jax import Array, lax
 from jax.typing import ArrayLike
 
 from halo_mdn import fast
@@ -215,11 +214,16 @@ def _evaluate(log_l: FixedFieldLikelihood, params: Array) -> Array:
     return definition(log_l, params)
 
 
-def definition(log_l: FixedFieldLikelihood, params: Array) -> Array:
-    """ln L as it is written above, for any network: what every faster way must agree with."""
+def definition(log_l: FixedFieldLikelihood, params: Array, axis: str | None = None) -> Array:
+    """ln L as it is written above, for any network: what every faster way must agree with.
+
+    The terms are of the type of the features; they are summed in float64 where JAX has it, because
+    ln L of a survey needs more digits than float32 holds. With a mesh ``axis`` the voxels are one
+    device's part of the field: the value is its part of ln L.
+    """
     log_n, log_lambda = halo_and_voxel_terms(log_l, params)
-    log_total = logsumexp(log_lambda, b=log_l.weight) + log(log_l.grid.voxel_volume)
-    return jnp.sum(log_n) - log_l.num_catalogues * _exp_or_inf(log_total)
+    expected = _total(log_lambda + log(log_l.grid.voxel_volume), log_l.weight, axis)
+    return jnp.sum(log_n, dtype=float) - log_l.num_catalogues * expected
 
 
 @partial(jax.jit, static_argnums=2)
@@ -267,7 +271,7 @@ def _features(bias: NeuralBias, delta: Array, grid: Grid) -> Array:
 @partial(jax.jit, static_argnums=(0, 3))
 def _intensity(bias: NeuralBias, params: Array, delta: Array, grid: Grid, u: Array) -> Array:
     mixture = mixture_of_features(bias, params, features_of_density(bias, delta, grid))
-    return jax.lax.map(lambda log_mass: log_density(mixture, log_mass), u)
+    return lax.map(lambda log_mass: log_density(mixture, log_mass), u)
 
 
 @partial(jax.jit, static_argnums=(0, 3))
@@ -276,14 +280,27 @@ def _log_expected(bias: NeuralBias, params: Array, delta: Array, grid: Grid) -> 
     return log_integral(mixture, log(bias.mass_threshold))
 
 
-def _exp_or_inf(log_value: Array) -> Array:
-    """``exp``, with inf and a zero gradient where it is too large for sums and products of it.
+def _total(log_expected: Array, weight: Array | None, axis: str | None) -> Array:
+    """``sum_v c_v exp(log_expected_v)``, with inf and a zero gradient where it is too large.
 
-    The limit, ``max^0.8`` (1e246 in float64, 7e30 in float32), leaves room for its gradient.
+    It is the sum over all devices of the mesh ``axis`` that must not be too large.
     """
-    cap = 0.8 * float(np.log(jnp.finfo(log_value.dtype).max))
-    fits = log_value < cap
+    cap = _largest_log(log_expected.dtype)
+    expected = jnp.exp(jnp.minimum(log_expected, cap))
+    total = jnp.sum(expected if weight is None else weight * expected, dtype=float)
+    everywhere = total if axis is None else lax.psum(lax.stop_gradient(total), axis)
+    return jnp.where(everywhere < exp(cap), total, jnp.inf)
+
+
+def _exp_or_inf(log_value: Array) -> Array:
+    """``exp``, with inf and a zero gradient where it is too large for sums and products of it."""
+    fits = log_value < _largest_log(log_value.dtype)
     return jnp.where(fits, jnp.exp(jnp.where(fits, log_value, 0)), jnp.inf)
+
+
+def _largest_log(dtype: jnp.dtype) -> float:
+    """``ln max^0.8`` (1e246 in float64, 7e30 in float32), which leaves room for a gradient."""
+    return 0.8 * float(np.log(jnp.finfo(dtype).max))
 
 
 def _used_halos(log_l: FixedFieldLikelihood) -> FixedFieldLikelihood:

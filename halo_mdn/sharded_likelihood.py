@@ -1,0 +1,220 @@
+"""ln L and its gradients with the density field on several devices.
+
+The likelihoods of the parts of a box add up. Each device evaluates the single-device likelihood of
+its slab and its halos (:mod:`halo_mdn.sharding`); what travels are the ghost planes, their
+gradients on the way back, and sums of a few numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+from jax.typing import ArrayLike
+
+from halo_mdn import fast
+from halo_mdn.adjoint import Adjoint
+from halo_mdn.density import check_density, check_shape, is_concrete
+from halo_mdn.errors import InputError
+from halo_mdn.fast_adjoint import value_and_cotangents
+from halo_mdn.network import NeuralBias
+from halo_mdn.poisson_process import (
+    FixedFieldLikelihood,
+    definition,
+    fixed_field_likelihood,
+)
+from halo_mdn.sharding import (
+    AXIS,
+    ShardedCatalogue,
+    catalogue_with_ghosts,
+    check_slabs,
+    shard_field,
+    with_ghosts,
+)
+
+
+def sharded_adjoint(
+    bias: NeuralBias, params: ArrayLike, delta: ArrayLike, halos: ShardedCatalogue
+) -> Adjoint:
+    """As :func:`halo_mdn.adjoint`, on the devices that hold the halos.
+
+    Parameters
+    ----------
+    bias : NeuralBias
+    params : array (num_params,)
+        The same on every process.
+    delta : array (N0, N1, N2)
+        Overdensity. Anything but the result of :func:`halo_mdn.sharding.shard_field`, or an array
+        split like it, is split first.
+    halos : ShardedCatalogue
+
+    Returns
+    -------
+    Adjoint
+        ``delta_cot`` is split as the field is; the others are on every device.
+
+    Raises
+    ------
+    InputError
+        As :func:`halo_mdn.adjoint`, or if the kernel is longer than a slab.
+    """
+    params, delta = _prepared(bias, params, delta, halos)
+    return _adjoint(bias, params, delta.astype(float), halos)
+
+
+def sharded_likelihood(
+    bias: NeuralBias, delta: ArrayLike, halos: ShardedCatalogue
+) -> ShardedLikelihood:
+    """As :func:`halo_mdn.fixed_field_likelihood`, on the devices that hold the halos.
+
+    Arguments and errors are those of :func:`sharded_adjoint`; ``log_l(params)`` is ln L.
+    """
+    _, delta = _prepared(bias, np.zeros(bias.num_params), delta, halos)
+    log_l = FixedFieldLikelihood(
+        *_fixed_field(bias, delta, halos),
+        bias=bias,
+        grid=halos.grid,
+        num_catalogues=1 if halos.log_mass.ndim == 1 else halos.log_mass.shape[0],
+        observation=halos.observation,
+    )
+    return ShardedLikelihood(log_l, halos.mesh)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=("parts",), meta_fields=("mesh",))
+@dataclass(frozen=True)
+class ShardedLikelihood:
+    """ln L as a function of the parameters alone; made by :func:`sharded_likelihood`.
+
+    A pytree: pass it to jitted functions as an argument.
+
+    Attributes
+    ----------
+    parts : FixedFieldLikelihood
+        The likelihoods of all slabs in a row: split by device, each array is that of one slab.
+    mesh : Mesh
+    """
+
+    parts: FixedFieldLikelihood
+    mesh: Mesh
+
+    def __call__(self, params: ArrayLike) -> Array:
+        """ln L, a scalar; differentiable in the parameters, shape (num_params,)."""
+
+        @jax.custom_jvp
+        def log_l(params: Array) -> Array:
+            return _value_and_grad(self, params)[0]
+
+        @log_l.defjvp
+        def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+            value, grad = _value_and_grad(self, *primals)
+            return value, jnp.vdot(grad, tangents[0]).astype(value.dtype)
+
+        return log_l(_replicated(params))
+
+    @property
+    def specs(self) -> FixedFieldLikelihood:
+        """How each array is split, in the place of the array."""
+        flat = None if self.parts.completeness is None else P(AXIS)
+        arrays = {"features": P(None, AXIS), "completeness": flat}
+        arrays |= {name: P(AXIS) for name in ("halo_voxel", "log_mass", "used")}
+        return FixedFieldLikelihood(**{**self.parts.__dict__, **arrays})
+
+
+@partial(jax.jit, static_argnums=0)
+def _adjoint(bias: NeuralBias, params: Array, delta: Array, halos: ShardedCatalogue) -> Adjoint:
+    def of_device(params: Array, slab: Array, halos: ShardedCatalogue) -> Adjoint:
+        around, to_slab = jax.vjp(lambda s: with_ghosts(s, halos.grid, bias._size, halos.mesh), slab)
+        part = catalogue_with_ghosts(halos, bias._size)
+        log_l = fixed_field_likelihood(bias, around, part)
+        if fast.applies(log_l):
+            value, delta_cot, params_cot = value_and_cotangents(log_l, params, around, axis=AXIS)
+        else:
+            value, (params_cot, delta_cot) = jax.value_and_grad(
+                lambda p, d: definition(fixed_field_likelihood(bias, d, part), p, AXIS), (0, 1)
+            )(params, around)
+        return Adjoint(lax.psum(value, AXIS), *to_slab(delta_cot), lax.psum(params_cot, AXIS))
+
+    return jax.shard_map(
+        of_device,
+        mesh=halos.mesh,
+        in_specs=(P(), P(AXIS), halos.specs),
+        out_specs=Adjoint(P(), P(AXIS), P()),
+        check_vma=False,  # sums over the devices are written out above
+    )(params, delta, halos)
+
+
+@partial(jax.jit, static_argnums=0)
+def _fixed_field(bias: NeuralBias, delta: Array, halos: ShardedCatalogue) -> tuple:
+    """The arrays of the likelihood of each slab."""
+
+    def of_device(slab: Array, halos: ShardedCatalogue) -> tuple:
+        around = with_ghosts(slab, halos.grid, bias._size, halos.mesh)
+        log_l = fixed_field_likelihood(bias, around, catalogue_with_ghosts(halos, bias._size))
+        return log_l.features, log_l.halo_voxel, log_l.log_mass, log_l.used, log_l.completeness
+
+    return jax.shard_map(
+        of_device,
+        mesh=halos.mesh,
+        in_specs=(P(AXIS), halos.specs),
+        out_specs=(P(None, AXIS), P(AXIS), P(AXIS), P(AXIS), P(AXIS)),
+        check_vma=False,
+    )(delta, halos)
+
+
+@jax.jit
+def _value_and_grad(log_l: ShardedLikelihood, params: Array) -> tuple[Array, Array]:
+    """ln L and its gradient in the parameters."""
+
+    def by_table(part: FixedFieldLikelihood, params: Array) -> tuple[Array, Array]:
+        t = fast.activation(params[: len(part.features) + 1], part.features)
+        value, head, t_cot = fast.from_activation(part, params, t, AXIS)
+        return value, jnp.concatenate([part.features @ t_cot, jnp.sum(t_cot)[None], head])
+
+    def of_device(part: FixedFieldLikelihood, params: Array) -> tuple[Array, Array]:
+        plain = jax.value_and_grad(partial(definition, axis=AXIS), argnums=1)
+        if fast.applies(part):
+            result = lax.platform_dependent(part, params, cpu=by_table, default=plain)
+        else:
+            result = plain(part, params)
+        return lax.psum(result, AXIS)
+
+    @jax.custom_batching.sequential_vmap  # a batched cond runs both sides
+    def of_mesh(parts: FixedFieldLikelihood, params: Array) -> tuple[Array, Array]:
+        return jax.shard_map(
+            of_device,
+            mesh=log_l.mesh,
+            in_specs=(log_l.specs, P()),
+            out_specs=(P(), P()),
+            check_vma=False,
+        )(parts, params)
+
+    return of_mesh(log_l.parts, params)
+
+
+def _prepared(
+    bias: NeuralBias, params: ArrayLike, delta: ArrayLike, halos: ShardedCatalogue
+) -> tuple[Array | np.ndarray, Array]:
+    """Parameters and field, checked and placed."""
+    if not isinstance(halos, ShardedCatalogue):
+        raise InputError(
+            f"halos is a {type(halos).__name__}, expected what shard_catalogue(halos, mesh) gives"
+        )
+    check_shape(delta, halos.grid.shape)
+    check_slabs(halos.grid, bias._size, halos.mesh)
+    delta = shard_field(delta, halos.mesh) if is_concrete(delta) else jnp.asarray(delta)
+    check_density(delta, halos.grid.shape, bias.density_floor)
+    bias.unpack(params)
+    return _replicated(params), delta
+
+
+def _replicated(params: ArrayLike) -> Array | np.ndarray:
+    """Parameters that a program of all processes accepts: not bound to a device."""
+    if is_concrete(params):
+        return np.asarray(params, dtype=jnp.result_type(params, float))
+    return jnp.asarray(params)
