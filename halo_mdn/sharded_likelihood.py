@@ -7,8 +7,10 @@ gradients on the way back, and sums of a few numbers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -107,13 +109,23 @@ class ShardedLikelihood:
         """ln L, a scalar; differentiable in the parameters, shape (num_params,)."""
 
         @jax.custom_jvp
+        def value_and_grad(params: Array) -> tuple[Array, Array]:
+            return _value_and_grad(self, params)
+
+        @value_and_grad.defjvp
+        def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple:
+            value, grad = value_and_grad(*primals)
+            along_grad = _hessian(self, *primals) @ tangents[0]
+            return (value, grad), (_along(grad, tangents[0], value), along_grad)
+
+        @jax.custom_jvp
         def log_l(params: Array) -> Array:
-            return _value_and_grad(self, params)[0]
+            return value_and_grad(params)[0]
 
         @log_l.defjvp
         def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-            value, grad = _value_and_grad(self, *primals)
-            return value, jnp.vdot(grad, tangents[0]).astype(value.dtype)
+            value, grad = value_and_grad(*primals)
+            return value, _along(grad, tangents[0], value)
 
         return log_l(_replicated(params))
 
@@ -129,7 +141,9 @@ class ShardedLikelihood:
 @partial(jax.jit, static_argnums=0)
 def _adjoint(bias: NeuralBias, params: Array, delta: Array, halos: ShardedCatalogue) -> Adjoint:
     def of_device(params: Array, slab: Array, halos: ShardedCatalogue) -> Adjoint:
-        around, to_slab = jax.vjp(lambda s: with_ghosts(s, halos.grid, bias._size, halos.mesh), slab)
+        around, to_slab = jax.vjp(
+            lambda s: with_ghosts(s, halos.grid, bias._size, halos.mesh), slab
+        )
         part = catalogue_with_ghosts(halos, bias._size)
         log_l = fixed_field_likelihood(bias, around, part)
         if fast.applies(log_l):
@@ -170,31 +184,52 @@ def _fixed_field(bias: NeuralBias, delta: Array, halos: ShardedCatalogue) -> tup
 @jax.jit
 def _value_and_grad(log_l: ShardedLikelihood, params: Array) -> tuple[Array, Array]:
     """ln L and its gradient in the parameters."""
+    return _over_devices(_part_value_and_grad, log_l, params)
+
+
+@jax.jit
+def _hessian(log_l: ShardedLikelihood, params: Array) -> Array:
+    """Second derivatives of ln L in the parameters, one row at a time to bound memory."""
+
+    def of_part(part: FixedFieldLikelihood, params: Array) -> Array:
+        gradient = lambda p: _part_value_and_grad(part, p)[1]  # noqa: E731
+        along = lambda direction: jax.jvp(gradient, (params,), (direction,))[1]  # noqa: E731
+        matrix = lax.map(along, jnp.eye(len(params), dtype=params.dtype))
+        return 0.5 * (matrix + matrix.T)
+
+    return _over_devices(of_part, log_l, params)
+
+
+def _over_devices(
+    function: Callable[[FixedFieldLikelihood, Array], Any], log_l: ShardedLikelihood, params: Array
+) -> Any:
+    """The function of each device's part, summed."""
+
+    @jax.custom_batching.sequential_vmap  # a batched cond runs both sides
+    def summed(parts: FixedFieldLikelihood, params: Array) -> Any:
+        return jax.shard_map(
+            lambda part, params: lax.psum(function(part, params), AXIS),
+            mesh=log_l.mesh,
+            in_specs=(log_l.specs, P()),
+            out_specs=P(),
+            check_vma=False,
+        )(parts, params)
+
+    return summed(log_l.parts, params)
+
+
+def _part_value_and_grad(part: FixedFieldLikelihood, params: Array) -> tuple[Array, Array]:
+    """A device's part of ln L and of its gradient."""
 
     def by_table(part: FixedFieldLikelihood, params: Array) -> tuple[Array, Array]:
         t = fast.activation(params[: len(part.features) + 1], part.features)
         value, head, t_cot = fast.from_activation(part, params, t, AXIS)
         return value, jnp.concatenate([part.features @ t_cot, jnp.sum(t_cot)[None], head])
 
-    def of_device(part: FixedFieldLikelihood, params: Array) -> tuple[Array, Array]:
-        plain = jax.value_and_grad(partial(definition, axis=AXIS), argnums=1)
-        if fast.applies(part):
-            result = lax.platform_dependent(part, params, cpu=by_table, default=plain)
-        else:
-            result = plain(part, params)
-        return lax.psum(result, AXIS)
-
-    @jax.custom_batching.sequential_vmap  # a batched cond runs both sides
-    def of_mesh(parts: FixedFieldLikelihood, params: Array) -> tuple[Array, Array]:
-        return jax.shard_map(
-            of_device,
-            mesh=log_l.mesh,
-            in_specs=(log_l.specs, P()),
-            out_specs=(P(), P()),
-            check_vma=False,
-        )(parts, params)
-
-    return of_mesh(log_l.parts, params)
+    plain = jax.value_and_grad(partial(definition, axis=AXIS), argnums=1)
+    if not fast.applies(part):
+        return plain(part, params)
+    return lax.platform_dependent(part, params, cpu=by_table, default=plain)
 
 
 def _prepared(
@@ -211,6 +246,10 @@ def _prepared(
     check_density(delta, halos.grid.shape, bias.density_floor)
     bias.unpack(params)
     return _replicated(params), delta
+
+
+def _along(grad: Array, direction: Array, value: Array) -> Array:
+    return jnp.vdot(grad, direction).astype(value.dtype)
 
 
 def _replicated(params: ArrayLike) -> Array | np.ndarray:
