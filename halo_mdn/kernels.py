@@ -185,7 +185,9 @@ def kernel_responses(weights: Array, features: Array, basis: KernelBasis) -> Arr
     for num_shells, part in zip(basis.num_shells, basis.slices, strict=True):
         orders = (part.stop - part.start) // num_shells  # written out: there may be no places
         chunk = features[part].reshape(orders, num_shells, *features.shape[1:])
-        convolved = jnp.einsum("s,ms...->m...", weights[start : start + num_shells], chunk)
+        part_weights = weights[start : start + num_shells]
+        # Accelerators would round float32 factors to 10 bits.
+        convolved = jnp.einsum("s,ms...->m...", part_weights, chunk, precision="highest")
         scalar = len(convolved) == 1
         responses.append(convolved[0] if scalar else jnp.sum(convolved**2, axis=0))
         start += num_shells

@@ -227,9 +227,10 @@ def mixture_parameters(bias: NeuralBias, blocks: Blocks, npe: Array) -> Mixture:
     hidden = npe
     for i in range(len(bias.hidden_layers)):
         weights, biases = blocks[f"hidden_{i}_weights"], blocks[f"hidden_{i}_biases"]
-        hidden = jax.nn.softplus(weights.T @ hidden + _column(biases))
+        hidden = jax.nn.softplus(_product(weights, hidden) + _column(biases))
     amplitude, mean, width = (
-        blocks[f"{head}_kernels"].T @ hidden + _column(blocks[f"{head}_biases"]) for head in HEADS
+        _product(blocks[f"{head}_kernels"], hidden) + _column(blocks[f"{head}_biases"])
+        for head in HEADS
     )
     step = jax.nn.relu if bias.ordering == "relu" else jax.nn.softplus
     means = [log(bias.mass_threshold) + mean[0]]
@@ -247,6 +248,11 @@ def mixture_of_features(bias: NeuralBias, params: Array, features: Array) -> Mix
     """The whole network: mixture parameters (K, N) from shell features (F, N)."""
     blocks = bias.unpack(params)
     return mixture_parameters(bias, blocks, npe_field(bias, blocks, features))
+
+
+def _product(weights: Array, channels: Array) -> Array:
+    """``W^T h``, in full precision: accelerators would round float32 factors to 10 bits."""
+    return jnp.matmul(weights.T, channels, precision="highest")
 
 
 def _column(vector: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import jax
@@ -147,7 +148,7 @@ def test_never_nan_under_the_prior(scale, dtype, settings, delta, halos) -> None
     draws = scale * jax.random.normal(jax.random.key(8), (300, bias.num_params), dtype)
     evaluate = jax.vmap(jax.value_and_grad(lambda p, f: f(p)), in_axes=(0, None))
     value, gradient = jax.jit(evaluate)(draws, log_l)
-    assert value.dtype == dtype
+    assert value.dtype == np.float64 and gradient.dtype == dtype
     assert (np.isfinite(value) | (value == -np.inf)).all()
     assert np.isfinite(gradient).all()
     assert np.isfinite(value).sum() > 20
@@ -157,11 +158,34 @@ def test_float32_agrees(bias, params, delta, halos) -> None:
     exact = hm.adjoint(bias, params, delta, halos)
     halved = hm.fixed_field_likelihood(bias, delta.astype(np.float32), halos)
     value, gradient = jax.value_and_grad(halved)(params.astype(np.float32))
-    assert value.dtype == np.float32
-    # some 300 terms of 30 each, rounded at 1e-7: the sum is good to a few 1e-6
-    np.testing.assert_allclose(value, exact.value, rtol=5e-6)
+    # some 300 terms of 30 each, rounded at 1e-7 and summed in float64
+    np.testing.assert_allclose(value, exact.value, rtol=1e-6)
     scale = np.abs(exact.params_cot).max()
     np.testing.assert_allclose(gradient, exact.params_cot, atol=2e-5 * scale)
+
+
+def test_float32_terms_are_summed_in_float64(bias, params, delta, grid, halos) -> None:
+    many = np.resize(np.arange(len(halos.log_mass)), 50_000)
+    halos = select(halos, grid, voxel=halos.voxel[many], log_mass=halos.log_mass[many])
+    log_l = hm.fixed_field_likelihood(bias, delta.astype(np.float32), halos)
+    params = params.astype(np.float32)
+    log_n, log_lambda = hm.poisson_process.halo_and_voxel_terms(log_l, params)
+    assert log_n.dtype == log_lambda.dtype == np.float32
+    total = np.sum(np.asarray(log_n, dtype=float))
+    expected = grid.voxel_volume * np.sum(np.exp(np.asarray(log_lambda, dtype=float)))
+    # in float32 the numbers next to ln L, some 1e6, are 0.1 apart; voxel terms are rounded at 1e-7
+    np.testing.assert_allclose(log_l(params), total - expected, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("settings", [{}, {"multipoles": (0, 1), "hidden_layers": (4,)}])
+def test_products_are_never_rounded_by_accelerators(settings, delta, halos) -> None:
+    bias = hm.NeuralBias(**settings)
+    log_l = hm.fixed_field_likelihood(bias, delta.astype(np.float32), halos)
+    params = jnp.zeros(bias.num_params, np.float32)
+    traced = jax.make_jaxpr(jax.value_and_grad(hm.poisson_process.definition, 1))(log_l, params)
+    products = re.findall(r"dot_general\[(.*?)\n *\]", str(traced), flags=re.DOTALL)
+    assert len(products) > 8 and "conv_general" not in str(traced)
+    assert all(product.count("HIGHEST") == 2 for product in products)
 
 
 def test_density_floor(bias, params, delta, halos) -> None:
