@@ -95,7 +95,9 @@ def value_and_grad(
 ) -> tuple[Array, Array]:
     """ln L and its gradient with respect to the parameters; see :func:`evaluate`."""
 
-    fast = jax.custom_batching.sequential_vmap(value_and_grad_on_cpu)  # a batched cond runs both sides
+    fast = jax.custom_batching.sequential_vmap(
+        value_and_grad_on_cpu
+    )  # a batched cond runs both sides
     slow = jax.value_and_grad(definition, argnums=1)
     return lax.platform_dependent(log_l, params, cpu=fast, default=slow)
 

@@ -8,7 +8,7 @@ gradients on the way back, and sums of a few numbers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -39,6 +39,16 @@ from halo_mdn.sharding import (
     shard_field,
     with_ghosts,
 )
+
+SPECS = {  # how the arrays of a FixedFieldLikelihood are split
+    "features": P(None, AXIS),
+    "weight": P(AXIS),
+    "halo_features": P(None, AXIS),
+    "halo_coverage": P(AXIS),
+    "halo_voxel": P(AXIS),
+    "log_mass": P(AXIS),
+    "used": P(AXIS),
+}
 
 
 def sharded_adjoint(
@@ -79,7 +89,7 @@ def sharded_likelihood(
     """
     _, delta = _prepared(bias, np.zeros(bias.num_params), delta, halos)
     log_l = FixedFieldLikelihood(
-        *_fixed_field(bias, delta, halos),
+        **_fixed_field(bias, delta, halos),
         bias=bias,
         grid=halos.grid,
         num_catalogues=1 if halos.log_mass.ndim == 1 else halos.log_mass.shape[0],
@@ -132,10 +142,8 @@ class ShardedLikelihood:
     @property
     def specs(self) -> FixedFieldLikelihood:
         """How each array is split, in the place of the array."""
-        flat = None if self.parts.completeness is None else P(AXIS)
-        arrays = {"features": P(None, AXIS), "completeness": flat}
-        arrays |= {name: P(AXIS) for name in ("halo_voxel", "log_mass", "used")}
-        return FixedFieldLikelihood(**{**self.parts.__dict__, **arrays})
+        absent = [name for name in SPECS if getattr(self.parts, name) is None]
+        return replace(self.parts, **{**SPECS, **dict.fromkeys(absent)})
 
 
 @partial(jax.jit, static_argnums=0)
@@ -164,19 +172,21 @@ def _adjoint(bias: NeuralBias, params: Array, delta: Array, halos: ShardedCatalo
 
 
 @partial(jax.jit, static_argnums=0)
-def _fixed_field(bias: NeuralBias, delta: Array, halos: ShardedCatalogue) -> tuple:
+def _fixed_field(
+    bias: NeuralBias, delta: Array, halos: ShardedCatalogue
+) -> dict[str, Array | None]:
     """The arrays of the likelihood of each slab."""
 
-    def of_device(slab: Array, halos: ShardedCatalogue) -> tuple:
+    def of_device(slab: Array, halos: ShardedCatalogue) -> dict[str, Array | None]:
         around = with_ghosts(slab, halos.grid, bias._size, halos.mesh)
         log_l = fixed_field_likelihood(bias, around, catalogue_with_ghosts(halos, bias._size))
-        return log_l.features, log_l.halo_voxel, log_l.log_mass, log_l.used, log_l.completeness
+        return {name: getattr(log_l, name) for name in SPECS}
 
     return jax.shard_map(
         of_device,
         mesh=halos.mesh,
         in_specs=(P(AXIS), halos.specs),
-        out_specs=(P(None, AXIS), P(AXIS), P(AXIS), P(AXIS), P(AXIS)),
+        out_specs=SPECS,
         check_vma=False,
     )(delta, halos)
 
@@ -221,14 +231,10 @@ def _over_devices(
 def _part_value_and_grad(part: FixedFieldLikelihood, params: Array) -> tuple[Array, Array]:
     """A device's part of ln L and of its gradient."""
 
-    def by_table(part: FixedFieldLikelihood, params: Array) -> tuple[Array, Array]:
-        t = fast.activation(params[: len(part.features) + 1], part.features)
-        value, head, t_cot = fast.from_activation(part, params, t, AXIS)
-        return value, jnp.concatenate([part.features @ t_cot, jnp.sum(t_cot)[None], head])
-
     plain = jax.value_and_grad(partial(definition, axis=AXIS), argnums=1)
     if not fast.applies(part):
         return plain(part, params)
+    by_table = partial(fast.value_and_grad_on_cpu, axis=AXIS)
     return lax.platform_dependent(part, params, cpu=by_table, default=plain)
 
 
