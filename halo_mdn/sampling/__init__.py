@@ -8,8 +8,13 @@ from halo_mdn.sampling.coordinates import StandardisedField as StandardisedField
 from halo_mdn.sampling.coordinates import Whitened as Whitened
 from halo_mdn.sampling.coordinates import change_coordinates as change_coordinates
 from halo_mdn.sampling.initialisation import LogPosterior as LogPosterior
+from halo_mdn.sampling.initialisation import agrees_with as agrees_with
 from halo_mdn.sampling.initialisation import find_start as find_start
+from halo_mdn.sampling.initialisation import modes_of_chains as modes_of_chains
+from halo_mdn.sampling.modes import Modes as Modes
+from halo_mdn.sampling.modes import modes_of as modes_of
 from halo_mdn.sampling.nuts import run_nuts as run_nuts
+from halo_mdn.sampling.nuts import stored_start as stored_start
 from halo_mdn.sampling.settings import Draws as Draws
 from halo_mdn.sampling.settings import Interrupted as Interrupted
 from halo_mdn.sampling.settings import NutsSettings as NutsSettings

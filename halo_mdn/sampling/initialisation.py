@@ -21,7 +21,10 @@ from jax import Array
 from halo_mdn.network import NeuralBias, mixture_of_features
 from halo_mdn.poisson_process import FixedFieldLikelihood, log_prior
 from halo_mdn.sampling.coordinates import StandardisedField
+from halo_mdn.sampling.mirror import mirrored
+from halo_mdn.sampling.modes import Modes, modes_of, shared_chains
 from halo_mdn.sampling.newton import Summit, climb, positive_inverse
+from halo_mdn.sampling.settings import Draws
 from halo_mdn.sampling.start import Start
 from halo_mdn.threads import in_threads
 
@@ -34,6 +37,7 @@ STEPS = 30  # of each climb on a part
 STEPS_AT_END = 60  # on the whole box
 FINALISTS = 3
 NARROWEST = 0.01  # width in ln M of a believable component; no halo mass is known to 1 per cent
+AGREEMENT = 0.1  # nats; an approximate likelihood may differ by less between draws
 OVERDISPERSION = 2.0  # deviations of the chain starts, in units of the posterior's
 
 
@@ -70,7 +74,7 @@ def find_start(
     num_chains: int = 4,
     num_starts: int = 32,
 ) -> Start:
-    """Find the highest mode of the posterior, its covariance, and a start for each chain.
+    """Find the modes of the posterior, the covariance of the heaviest, a start for each chain.
 
     Parameters
     ----------
@@ -88,8 +92,9 @@ def find_start(
     Returns
     -------
     Start
-        Chain starts are drawn around the best mode with twice the width of the Laplace
-        approximation, and pulled in where that leads to where the posterior is negligible.
+        Chain starts are drawn around the heaviest mode with twice the width of the Laplace
+        approximation, and pulled in where that leads to where the posterior is negligible. Other
+        modes that hold more than a hundredth of the posterior get chains too.
 
     Raises
     ------
@@ -120,6 +125,7 @@ def find_start(
         keep = FINALISTS if level + 2 >= len(parts) else max(FINALISTS, len(summits) // 3)
         candidates = [summit.params for summit in summits[:keep]]
         counts.append(len(summits))
+    summits += _climb_mirrored(parts[-1], summits[0])
     return _start_at(parts[-1], summits, num_chains, rng, counts)
 
 
@@ -138,6 +144,49 @@ def typical_points(posterior: LogPosterior, start: Start) -> np.ndarray:
     offsets = start.position - start.location
     points = [_pulled_in(posterior, start.location, offset, lowest) for offset in offsets]
     return np.stack([start.location, *points])
+
+
+def modes_of_chains(posterior: LogPosterior, known: Modes | None, params: np.ndarray) -> Modes:
+    """The modes that are known, and those below the last draw of each chain.
+
+    Parameters
+    ----------
+    posterior
+        What was sampled.
+    known
+        From the start of the run.
+    params
+        Draws, shape (chain, draw, P).
+
+    Raises
+    ------
+    ValueError
+        If nothing is known and no last draw leads anywhere.
+    """
+    found = known.summits() if known is not None else []
+    try:
+        found += _climb_all(posterior, list(params[:, -1]), STEPS_AT_END)
+    except ValueError:
+        if not found:
+            raise
+    return modes_of(posterior, found, StandardisedField.at_halos(posterior.log_likelihood))
+
+
+def agrees_with(posterior: LogPosterior, draws: Draws) -> bool:
+    """Whether draws are from this density: their own differs from it by a constant."""
+    params = draws.params[:, [0, -1]].reshape(-1, draws.params.shape[-1])
+    own = -draws.stats["potential_energy"][:, [0, -1]].ravel()
+    rounding = 20 * np.finfo(params.dtype).eps * np.max(np.abs(own))
+    return bool(np.ptp(own - np.asarray(_values(posterior, params))) < AGREEMENT + rounding)
+
+
+def _climb_mirrored(posterior: LogPosterior, summit: Summit) -> list[Summit]:
+    """Where the mirror image of a network leads: random starts seldom show it."""
+    try:
+        image = mirrored(posterior.bias, summit.params, posterior.log_likelihood.features)
+        return _climb_all(posterior, [image], STEPS_AT_END)
+    except ValueError:
+        return []
 
 
 def _sizes(log_likelihood: FixedFieldLikelihood) -> list[int]:
@@ -297,36 +346,45 @@ def _start_at(
     rng: np.random.Generator,
     counts: list[int],
 ) -> Start:
-    best = summits[0]
-    covariance = positive_inverse(-best.hessian)
-    position = np.stack([_dispersed(posterior, best, covariance, rng) for _ in range(num_chains)])
-    others = ", ".join(f"{summit.value:.1f}" for summit in summits[1:]) or "none"
-    state = (
-        "converged"
-        if best.converged
-        else f"not quite converged: a further step promises {best.gain_left:.2g} nats"
-    )
+    field = StandardisedField.at_halos(posterior.log_likelihood)
+    modes = modes_of(posterior, summits, field)
+    heights = sorted((summit.value for summit in summits), reverse=True)
+    chosen = shared_chains(modes.weight, num_chains)
+    position = np.stack([_dispersed(posterior, modes.summits()[k], rng) for k in chosen])
     return Start(
         position=position,
-        location=best.params,
-        inverse_mass=covariance,
-        log_posterior=np.array([summit.value for summit in summits]),
+        location=modes.params[0],
+        inverse_mass=positive_inverse(-modes.hessian[0]),
+        log_posterior=np.array(heights),
         description=(
             f"{counts[0]} random networks, of which {', '.join(map(str, counts[1:]))} climbed on "
-            f"ever larger parts of the box. Best log-posterior {best.value:.1f} ({state}); other "
-            f"finalists: {others}."
+            f"ever larger parts of the box, and the mirror image of the best. "
+            f"Log-posterior of the summits: {', '.join(f'{h:.1f}' for h in heights)}. "
+            f"{described(modes, chosen)}"
         ),
+        modes=modes,
     )
 
 
-def _dispersed(
-    posterior: LogPosterior, best: Summit, covariance: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
+def described(modes: Modes, chosen: np.ndarray) -> str:
+    """The modes found, and how many chains start in each, in a sentence."""
+    if modes.num == 1:
+        doubt = " (the climb is not quite at its top)" if modes.doubtful[0] else ""
+        return f"They are one mode{doubt}."
+    parts = [
+        f"{weight:.2g} ({np.sum(chosen == k)} chains{', rough' if modes.doubtful[k] else ''})"
+        for k, weight in enumerate(modes.weight)
+    ]
+    return f"They are {modes.num} modes, with weights by Laplace approximation {', '.join(parts)}."
+
+
+def _dispersed(posterior: LogPosterior, mode: Summit, rng: np.random.Generator) -> np.ndarray:
     """A draw around the mode, wider than the posterior but not outside it."""
-    size = len(best.params)
-    offset = OVERDISPERSION * np.linalg.cholesky(covariance) @ rng.normal(size=size)
+    size = len(mode.params)
+    factor = np.linalg.cholesky(positive_inverse(-mode.hessian))
+    offset = OVERDISPERSION * factor @ rng.normal(size=size)
     # A Gaussian that much wider loses this much on average; what loses far more is no tail of it.
-    return _pulled_in(posterior, best.params, offset, best.value - OVERDISPERSION**2 * size)
+    return _pulled_in(posterior, mode.params, offset, mode.value - OVERDISPERSION**2 * size)
 
 
 def _pulled_in(

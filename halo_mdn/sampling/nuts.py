@@ -109,7 +109,7 @@ def run_nuts(
                 f"There is nothing to resume from at {checkpoint}; give a start, or run without "
                 "resuming."
             )
-        start = _stored_start(saved)
+        start = stored_start(saved)
     _check_start(start, settings)
     run = _Run(
         model, model_args, start, key, settings, coordinates, site, checkpoint, fingerprint, monitor
@@ -402,7 +402,8 @@ def _check_start(start: Start, settings: NutsSettings) -> None:
         raise ValueError("a chain start is not finite; make the start with find_start.")
 
 
-def _stored_start(checkpoint: Path) -> Start:
+def stored_start(checkpoint: Path) -> Start:
+    """The start that a checkpoint holds; raises CheckpointError if it cannot be read."""
     arrays = load_checkpoint(checkpoint)
     try:
         return Start.from_arrays(

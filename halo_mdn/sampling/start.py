@@ -7,6 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from halo_mdn.sampling.modes import Modes
+
+_MODE = "mode_"
+
 
 @dataclass(frozen=True)
 class Start:
@@ -24,6 +28,8 @@ class Start:
         Log-posterior that each optimisation reached, best first, shape (num_starts,).
     description
         What was done, in one or two sentences.
+    modes
+        The distinct modes among those optima, heaviest first, if they were told apart.
     """
 
     position: np.ndarray
@@ -31,14 +37,19 @@ class Start:
     inverse_mass: np.ndarray
     log_posterior: np.ndarray
     description: str
+    modes: Modes | None = None
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All fields as arrays."""
-        return {name: np.asarray(value) for name, value in vars(self).items()}
+        own = {name: np.asarray(x) for name, x in vars(self).items() if name != "modes"}
+        modes = self.modes.arrays() if self.modes is not None else {}
+        return {**own, **{f"{_MODE}{name}": array for name, array in modes.items()}}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Start:
         """The inverse of `arrays`."""
         text = str(arrays["description"])
         rest = {name: array for name, array in arrays.items() if name != "description"}
-        return cls(**rest, description=text)
+        found = {name: rest.pop(name) for name in list(rest) if name.startswith(_MODE)}
+        modes = {name.removeprefix(_MODE): array for name, array in found.items()}
+        return cls(**rest, description=text, modes=Modes.from_arrays(modes) if modes else None)
