@@ -35,7 +35,8 @@ from types import ModuleType
 import numpy as np
 import xarray as xr
 
-from halo_mdn import count_checks
+from halo_mdn import count_checks, power_scaling
+from halo_mdn.mode_report import mode_findings
 from halo_mdn.posterior import FUNCTION_NAMES, build, read, replace_file, write
 from halo_mdn.verdict import Row, RunStatistics, Verdict, verdict
 
@@ -55,6 +56,7 @@ __all__ = [
 
 _TAIL = (0.05, 0.95)  # quantiles of the tail ESS; ArviZ 1.x has another default
 _COLUMNS = ("mean", "sd", "mcse", "rhat", "ess_bulk", "ess_tail")
+_SENSITIVITIES = ("prior_sensitivity", "likelihood_sensitivity")
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,15 @@ class Summary:
         Whether the posterior can be trusted, and what to do next.
     counts : tuple of str
         Observed and expected numbers of halos, as lines of text.
+    modes : tuple of str
+        Which modes there are and where the chains were, as lines of text.
     """
 
     rows: tuple[Row, ...]
     statistics: RunStatistics
     verdict: Verdict
     counts: tuple[str, ...] = ()
+    modes: tuple[str, ...] = ()
 
     def to_text(self) -> str:
         """The aligned table, with the statistics of the run above it."""
@@ -88,6 +93,11 @@ class Summary:
             lines += [_text_line(row, width) for row in self.rows if row.kind == kind]
         if any(not row.decides for row in self.rows if row.kind == "function"):
             lines += ["", "* beyond the data: few or no halos there, so it does not decide"]
+        if self.modes:
+            lines += ["", "Modes", *self.modes]
+        prior = power_scaling.sentences(self.rows)
+        if prior:
+            lines += ["", "Prior or data (power-scaling sensitivity)", *prior]
         if self.counts:
             lines += ["", "Numbers of halos", *self.counts]
         return "\n".join(lines)
@@ -111,9 +121,10 @@ class Summary:
         """The table as comma-separated values, full precision, one row per quantity."""
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["name", "kind", "decides", *_COLUMNS])
+        columns = (*_COLUMNS, *_SENSITIVITIES)
+        writer.writerow(["name", "kind", "decides", *columns])
         for row in self.rows:
-            values = [repr(float(getattr(row, column))) for column in _COLUMNS]
+            values = [repr(float(getattr(row, column))) for column in columns]
             writer.writerow([row.label, row.kind, int(row.decides), *values])
         return stream.getvalue()
 
@@ -141,9 +152,12 @@ def summarise(posterior: xr.DataTree) -> Summary:
     -------
     Summary
     """
-    rows, statistics = table(posterior), run_statistics(posterior)
-    judged = verdict(rows, statistics, remark=count_checks.misfit(posterior))
-    return Summary(rows, statistics, judged, tuple(count_checks.lines(posterior)))
+    rows = power_scaling.with_sensitivity(table(posterior), posterior)
+    statistics = run_statistics(posterior)
+    modes = mode_findings(posterior)
+    judged = verdict(rows, statistics, modes=modes, remark=count_checks.misfit(posterior))
+    counts = tuple(count_checks.lines(posterior))
+    return Summary(rows, statistics, judged, counts, tuple(modes.lines() if modes else ()))
 
 
 def table(posterior: xr.DataTree) -> tuple[Row, ...]:

@@ -319,6 +319,7 @@ def _attributes(log_l: FixedFieldLikelihood, draws: Draws, max_tree_depth: int) 
     return {
         "model": repr(log_l.bias),
         "mass_threshold": log_l.bias.mass_threshold,
+        "prior_scale": log_l.bias.prior_scale,
         "boundary": log_l.grid.boundary,
         "precision": str(log_l.features.dtype),
         "num_halos": int(np.sum(np.asarray(log_l.used))),

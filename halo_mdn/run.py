@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import xarray as xr
 from jax.tree_util import Partial
 
 import halo_mdn as hm
@@ -20,11 +21,22 @@ from halo_mdn.errors import InputError
 from halo_mdn.fitted import bias_of
 from halo_mdn.identified import IdentifiedFunctions, identified_functions
 from halo_mdn.io import RunData, file_hash, load_data
+from halo_mdn.mode_report import record_modes
 from halo_mdn.model_files import find_model_file, load_model
 from halo_mdn.progress import Display, duration
 from halo_mdn.report import REPORT, write_report
 from halo_mdn.run_folder import POSTERIOR, RunFolder
-from halo_mdn.sampling import Draws, NutsSettings, StandardisedField, find_start, run_nuts
+from halo_mdn.sampling import (
+    Draws,
+    LogPosterior,
+    NutsSettings,
+    StandardisedField,
+    agrees_with,
+    find_start,
+    modes_of_chains,
+    run_nuts,
+    stored_start,
+)
 
 
 @dataclass(frozen=True)
@@ -123,6 +135,7 @@ def fit(
         predictive_draws=config.output.predictive_draws,
         seed=config.seed,
     )
+    posterior = with_modes(posterior, inputs, draws, folder.checkpoint)
     summary = diagnostics.summarise(posterior)
     with folder.staged() as stage:
         (stage / "config.toml").write_text(to_toml(config), encoding="utf-8")
@@ -175,6 +188,23 @@ def sample(
         progress=display.update,
         resume=resume,
     )
+
+
+def with_modes(
+    posterior: xr.DataTree, inputs: Inputs, draws: Draws, checkpoint: Path
+) -> xr.DataTree:
+    """The container with the modes of start and chains, where they can be known.
+
+    They cannot for a model of the user's own with other priors: its density is not known here.
+    """
+    bias, data = inputs.bias, inputs.data
+    target = LogPosterior(hm.fixed_field_likelihood(bias, data.delta, data.halos), 1.0, bias)
+    if not agrees_with(target, draws):
+        return posterior
+    modes = modes_of_chains(target, stored_start(checkpoint).modes, draws.params)
+    functions = identified_functions(bias, data.delta, data.halos)
+    monitored = Partial(IdentifiedFunctions.constrained, functions)
+    return record_modes(posterior, modes, draws.params, monitored)
 
 
 def fingerprint(config: RunConfig, inputs: Inputs) -> dict[str, Any]:

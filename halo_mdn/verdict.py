@@ -12,6 +12,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from halo_mdn.mode_report import ModeFindings
+
 Grade = Literal["trust", "use with care", "do not use"]
 
 RHAT, RHAT_CARE = 1.01, 1.05
@@ -19,6 +21,7 @@ ESS, ESS_CARE = 400.0, 100.0
 EBFMI = 0.3
 SATURATION = 0.05  # fraction of trajectories cut off at the largest tree depth
 DIVERGENT_CARE = 0.001  # fraction of divergent draws up to which a posterior is usable with care
+MISSING_CARE = 0.1  # weight of modes without a chain up to which it is usable with care
 _LEAST_DRAWS = 50  # per chain: with fewer, R-hat and ESS themselves say nothing
 
 
@@ -41,6 +44,8 @@ class Row:
         Whether every chain took more than one value, all of them finite.
     index : tuple of int
         Where the scalar sits in its variable.
+    prior_sensitivity, likelihood_sensitivity : float
+        From :mod:`halo_mdn.power_scaling`; NaN where unknown.
     """
 
     label: str
@@ -54,6 +59,8 @@ class Row:
     ess_tail: float
     moved: bool = True
     index: tuple[int, ...] = ()
+    prior_sensitivity: float = math.nan
+    likelihood_sensitivity: float = math.nan
 
     @property
     def ess(self) -> float:
@@ -146,7 +153,13 @@ class Verdict:
         return "\n".join([self.sentence, *(f"  - {line}" for line in self.advice)])
 
 
-def verdict(rows: tuple[Row, ...], run: RunStatistics, *, remark: str | None = None) -> Verdict:
+def verdict(
+    rows: tuple[Row, ...],
+    run: RunStatistics,
+    *,
+    modes: ModeFindings | None = None,
+    remark: str | None = None,
+) -> Verdict:
     """Judge a run by its identified functions.
 
     Parameters
@@ -154,6 +167,8 @@ def verdict(rows: tuple[Row, ...], run: RunStatistics, *, remark: str | None = N
     rows : tuple of Row
         From :func:`halo_mdn.diagnostics.table`. Without functions, the parameters decide.
     run : RunStatistics
+    modes : ModeFindings, optional
+        Which modes there are, and which of them the chains saw.
     remark : str, optional
         What else there is to say about the predictions; it does not change the grade.
 
@@ -165,8 +180,13 @@ def verdict(rows: tuple[Row, ...], run: RunStatistics, *, remark: str | None = N
     subject = "identified functions" if deciding else "parameters"
     deciding = deciding or tuple(row for row in rows if row.kind == "parameter")
     problems = _problems(deciding, run, subject)
-    grade = _grade(deciding, run, problems)
     advice = _advice(deciding, rows, run) + ((remark,) if remark else ())
+    trouble = modes.problem() if modes is not None else None
+    if modes is not None and trouble is not None:
+        problems, advice = [trouble, *problems], modes.advice() + advice
+    grade = _grade(deciding, run, problems)
+    if modes is not None and modes.missing > MISSING_CARE:
+        grade = "do not use"
     if grade == "trust":
         opening = "Trust the sampling, not every prediction" if remark else "Trust this posterior"
         return Verdict(grade, f"{opening}: {_evidence(deciding, run, subject)}.", advice)

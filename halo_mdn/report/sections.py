@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from halo_mdn import count_checks, figures
+from halo_mdn import count_checks, figures, power_scaling
 from halo_mdn.diagnostics import Summary
 from halo_mdn.report import checks, sampling
 from halo_mdn.tinker import reference_mass_function
@@ -50,7 +50,8 @@ class Section:
 def sections(posterior: xr.DataTree, summary: Summary) -> list[Section]:
     """All sections after the verdict, in order."""
     parts = [learned(posterior), biased(posterior), described(posterior)]
-    return [*parts, sampled(posterior, summary), parameters(posterior, summary), origin(posterior)]
+    parts += [sampled(posterior, summary), prior(summary)]
+    return [*parts, parameters(posterior, summary), origin(posterior)]
 
 
 def learned(posterior: xr.DataTree) -> Section:
@@ -152,7 +153,8 @@ def sampled(posterior: xr.DataTree, summary: Summary) -> Section:
          "raw weights of the network may sit in mirror modes that describe the same function. "
          "Where chains agree, their rank histograms are flat. Quantities marked * lie beyond the "
          "data and do not decide.",
-         *summary.statistics.lines()],
+         *summary.statistics.lines(),
+         *summary.modes],
         [Picture("traces", lambda: figures.trace_figure(posterior),
                  "The functions that mix worst: draws of each chain, and their ranks."),
          Picture("energy", lambda: figures.energy_figure(posterior),
@@ -162,6 +164,29 @@ def sampled(posterior: xr.DataTree, summary: Summary) -> Section:
                  "Effective sample sizes (the smaller of bulk and tail) of ln n as the run goes "
                  "on; in a healthy run they grow steadily.")],
         [Table(_HEAD, rows, f"Diagnostics of {len(rows)} identified functions", folded=True)],
+    )  # fmt: skip
+
+
+def prior(summary: Summary) -> Section:
+    """How much the prior matters."""
+    sentences = power_scaling.sentences(summary.rows)
+    if not sentences:
+        return Section("Prior or data?", ["Not known: log prior and likelihood are not finite."])
+    decisive = [row for row in summary.rows if row.decides]
+    rows = [
+        (row.label, f"{row.prior_sensitivity:.3f}", f"{row.likelihood_sensitivity:.3f}")
+        for row in sorted(decisive, key=lambda row: (row.kind, -row.prior_sensitivity))
+    ]
+    return Section(
+        "Prior or data?",
+        ["If the prior were a little stronger or weaker, would the answer change? The sensitivity "
+         "is the distance by which a marginal moves when prior or likelihood are raised to a power "
+         "near 1, per doubling of the power (Kallioinen et al. 2024, Stat. Comput. 34, 57). Below "
+         f"{power_scaling.SENSITIVE} the prior does not matter. Single weights may depend on it "
+         "where a scale or a unit of the network is open; functions should not.",
+         *sentences],
+        tables=[Table(("quantity", "sensitivity to prior", "to likelihood"), rows,
+                      f"Sensitivities of {len(rows)} quantities", folded=True)],
     )  # fmt: skip
 
 
