@@ -15,6 +15,7 @@ import xarray as xr
 
 from halo_mdn.sampling.modes import MATTERS, Modes, nearest_mode, same_function
 
+VISITED = 0.0025  # share of the draws: fewer may be tails of another mode, told apart wrongly
 FEW_MOVES = 20  # between modes; with fewer, shares of draws say nothing about weights
 
 
@@ -48,8 +49,7 @@ class ModeFindings:
     @property
     def seen(self) -> np.ndarray:
         """Whether draws represent each mode, shape (K,)."""
-        visited = self.same_as[self.draws.sum(axis=0) > 0]
-        return np.isin(self.same_as, visited)
+        return np.isin(self.same_as, self._visited)
 
     @property
     def missing(self) -> float:
@@ -63,7 +63,12 @@ class ModeFindings:
 
     @property
     def _visited(self) -> np.ndarray:
-        return np.unique(self.same_as[self.draws.sum(axis=0) > 0])
+        """The heaviest modes of the functions that a fair share of the draws describes."""
+        return np.flatnonzero(self._share >= VISITED)
+
+    @property
+    def _share(self) -> np.ndarray:
+        return self._group(self.draws.sum(axis=0) / max(self.draws.sum(), 1))
 
     def problem(self) -> str | None:
         """What keeps the posterior from being trusted, as a clause, if anything."""
@@ -93,10 +98,9 @@ class ModeFindings:
                 f"{_chains(chains)} lie in modes that hold less than {100 * MATTERS:g} % of the "
                 "posterior: make more starts, or leave these chains out.",
             )
-        shares = self._group(self.draws.sum(axis=0) / max(self.draws.sum(), 1))
         weights = self._group(self.weight)
         told = "; ".join(
-            f"mode {g}: {shares[g]:.2g} of the draws, weight {weights[g]:.2g}"
+            f"mode {g}: {self._share[g]:.2g} of the draws, weight {weights[g]:.2g}"
             for g in self._visited
         )
         return (

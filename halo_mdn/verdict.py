@@ -185,7 +185,7 @@ def verdict(
     if modes is not None and trouble is not None:
         problems, advice = [trouble, *problems], modes.advice() + advice
     grade = _grade(deciding, run, problems)
-    if modes is not None and modes.missing > MISSING_CARE:
+    if modes is not None and modes.missing > MISSING_CARE and not modes.doubtful.any():
         grade = "do not use"
     if grade == "trust":
         opening = "Trust the sampling, not every prediction" if remark else "Trust this posterior"

@@ -189,6 +189,8 @@ def test_a_mode_without_a_chain_is_named(modes: Modes) -> None:
     judged = verdict((ROW,), RUN, modes=found)
     assert judged.grade == "do not use" and "1 of 2 modes, with 20 %" in judged.sentence
     assert "num_chains" in judged.advice[0]
+    rough = replace(found, doubtful=np.array([False, True]))
+    assert verdict((ROW,), RUN, modes=rough).grade == "use with care"
     light = replace(found, weight=np.array([0.97, 0.03]))
     assert verdict((ROW,), RUN, modes=light).grade == "use with care"
     assert verdict((ROW,), RUN, modes=replace(found, weight=np.array([0.995, 0.005]))).ok
@@ -210,6 +212,9 @@ def test_chains_that_stay_in_their_modes_are_not_trusted(modes: Modes) -> None:
     assert "mode 1: 0.25 of the draws, weight 0.2" in judged.advice[0]
     faint = replace(found, weight=np.array([1 - 1e-9, 1e-9]))
     assert "chain 3 lie" in verdict((ROW,), RUN, modes=faint).advice[0]
+    stray = np.zeros((4, 1000), int)
+    stray[2, 7] = 1  # one draw in a tail is no visit
+    assert not findings_of(modes, stray).unmixed
     mixed = findings_of(modes, np.random.default_rng(0).integers(2, size=(4, 100)))
     assert mixed.moves > 150 and verdict((ROW,), RUN, modes=mixed).ok
 
