@@ -115,8 +115,7 @@ class ModeFindings:
     def lines(self) -> list[str]:
         """One line, or one per mode."""
         if len(self.weight) == 1:
-            guess = " (its top was not quite reached)" if self.doubtful[0] else ""
-            return [f"One mode was found, and all {len(self.draws)} chains are in it{guess}."]
+            return [f"One mode was found, and all {len(self.draws)} chains are in it."]
         head = f"{len(self.weight)} modes were found; weights are Laplace approximations."
         moved = f"Chains moved {self.moves} times between modes of different functions."
         return [head, *(self._line(k) for k in range(len(self.weight))), moved]
@@ -124,7 +123,7 @@ class ModeFindings:
     def _line(self, k: int) -> str:
         inside = np.flatnonzero(self.draws[:, k] > 0)
         same = f", same functions as mode {self.same_as[k]}" if self.same_as[k] != k else ""
-        rough = ", rough: no clean maximum" if self.doubtful[k] else ""
+        rough = ", rough: not a clean Gaussian maximum" if self.doubtful[k] else ""
         seen = _chains(inside) if len(inside) else "no chain"
         return (
             f"mode {k}: weight {self.weight[k]:.3g}, log-posterior {self.log_posterior[k]:.1f}, "

@@ -348,29 +348,33 @@ def _start_at(
 ) -> Start:
     field = StandardisedField.at_halos(posterior.log_likelihood)
     modes = modes_of(posterior, summits, field)
-    heights = sorted((summit.value for summit in summits), reverse=True)
+    summits = sorted(summits, key=lambda summit: -summit.value)
+    best, others = summits[0], ", ".join(f"{summit.value:.1f}" for summit in summits[1:])
+    state = (
+        "converged"
+        if best.converged
+        else f"not quite converged: a further step promises {best.gain_left:.2g} nats"
+    )
     chosen = shared_chains(modes.weight, num_chains)
     position = np.stack([_dispersed(posterior, modes.summits()[k], rng) for k in chosen])
     return Start(
         position=position,
         location=modes.params[0],
         inverse_mass=positive_inverse(-modes.hessian[0]),
-        log_posterior=np.array(heights),
+        log_posterior=np.array([summit.value for summit in summits]),
         description=(
             f"{counts[0]} random networks, of which {', '.join(map(str, counts[1:]))} climbed on "
-            f"ever larger parts of the box, and the mirror image of the best. "
-            f"Log-posterior of the summits: {', '.join(f'{h:.1f}' for h in heights)}. "
-            f"{described(modes, chosen)}"
+            f"ever larger parts of the box, and the mirror image of the best. Best log-posterior "
+            f"{best.value:.1f} ({state}); others: {others or 'none'}. {_described(modes, chosen)}"
         ),
         modes=modes,
     )
 
 
-def described(modes: Modes, chosen: np.ndarray) -> str:
+def _described(modes: Modes, chosen: np.ndarray) -> str:
     """The modes found, and how many chains start in each, in a sentence."""
     if modes.num == 1:
-        doubt = " (the climb is not quite at its top)" if modes.doubtful[0] else ""
-        return f"They are one mode{doubt}."
+        return "All are one mode."
     parts = [
         f"{weight:.2g} ({np.sum(chosen == k)} chains{', rough' if modes.doubtful[k] else ''})"
         for k, weight in enumerate(modes.weight)

@@ -113,7 +113,7 @@ def modes_of(
         params=np.stack([summit.params for summit in distinct]),
         log_posterior=np.array([summit.value for summit in distinct]),
         hessian=np.stack([summit.hessian for summit in distinct]),
-        doubtful=np.array([_is_doubtful(log_density, summit) for summit in distinct]),
+        doubtful=np.array([_is_doubtful(log_density, s, coordinates) for s in distinct]),
     )
     return _ordered(modes, np.argsort(-modes.log_mass, kind="stable"))
 
@@ -122,32 +122,47 @@ def _ordered(modes: Modes, order: np.ndarray) -> Modes:
     return Modes(**{name: array[order] for name, array in modes.arrays().items()})
 
 
-def _is_doubtful(log_density: LogDensity, summit: Summit) -> bool:
+def _is_doubtful(log_density: LogDensity, summit: Summit, coordinates: Coordinates | None) -> bool:
     scale = np.sqrt(np.maximum(np.abs(np.diag(summit.hessian)), 1e-300))
     upward = np.linalg.eigvalsh(summit.hessian / np.outer(scale, scale))[-1] >= -1e-9
-    return bool(upward or not summit.converged or abs(axis_excess(log_density, summit)) > SKEW)
+    excess = axis_excess(log_density, summit, coordinates)
+    return bool(upward or not summit.converged or abs(excess) > SKEW)
 
 
-def axis_excess(log_density: LogDensity, summit: Summit) -> float:
+def axis_excess(
+    log_density: LogDensity, summit: Summit, coordinates: Coordinates | None = None
+) -> float:
     """Log of the integrals along the principal axes of a mode over those of the Gaussian, summed.
 
     Zero for a Gaussian mode. It is no correction, as axes are not all of space, but tells whether
-    one is needed; infinite where a number is not finite.
+    one is needed; infinite where a number is not finite. Axes are straight in the coordinates.
     """
     eigenvalues, vectors = np.linalg.eigh(positive_inverse(-summit.hessian))
     place = np.linspace(-5.0, 5.0, 21)
     offsets = place[:, None, None] * (vectors * np.sqrt(eigenvalues)).T
-    points = (summit.params + offsets).astype(summit.params.dtype)
-    values = np.asarray(_values(log_density, points.reshape(-1, len(eigenvalues))), dtype=float)
-    heights = values.reshape(len(place), -1) - summit.value
+    offsets = offsets.reshape(-1, len(eigenvalues)).astype(summit.params.dtype)
+    values = np.asarray(_around(log_density, summit.params, offsets, coordinates), dtype=float)
+    heights = values.reshape(len(place), -1)
+    heights = heights - heights[len(place) // 2]
     integrals = logsumexp(heights, axis=0) + np.log((place[1] - place[0]) / np.sqrt(2 * np.pi))
     excess = float(np.sum(integrals))
     return excess if np.isfinite(excess) else np.inf
 
 
 @jax.jit
-def _values(log_density: LogDensity, points: jax.Array) -> jax.Array:
-    return jax.lax.map(log_density, points)
+def _around(
+    log_density: LogDensity, centre: jax.Array, offsets: jax.Array, coordinates: Coordinates | None
+) -> jax.Array:
+    """Log-density, in the coordinates, at some offsets (S, P) of the parameters to first order."""
+    if coordinates is None:
+        return jax.lax.map(log_density, centre[None] + offsets)
+    latent = coordinates.to_latent(centre)
+    jacobian = jax.jacfwd(coordinates.to_params)(latent)
+    steps = jnp.linalg.solve(jacobian, offsets.T).T
+    return jax.lax.map(
+        lambda x: log_density(coordinates.to_params(x)) + coordinates.log_det(x),
+        latent[None] + steps,
+    )
 
 
 def _joined(
