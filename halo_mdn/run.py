@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -37,6 +38,8 @@ from halo_mdn.sampling import (
     run_nuts,
     stored_start,
 )
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -201,10 +204,14 @@ def with_modes(
     target = LogPosterior(hm.fixed_field_likelihood(bias, data.delta, data.halos), 1.0, bias)
     if not agrees_with(target, draws):
         return posterior
-    modes = modes_of_chains(target, stored_start(checkpoint).modes, draws.params)
     functions = identified_functions(bias, data.delta, data.halos)
     monitored = Partial(IdentifiedFunctions.constrained, functions)
-    return record_modes(posterior, modes, draws.params, monitored)
+    try:
+        modes = modes_of_chains(target, stored_start(checkpoint).modes, draws.params)
+        return record_modes(posterior, modes, draws.params, monitored)
+    except ValueError as error:  # no reason to lose the draws
+        logger.warning("the modes could not be told apart: %s", error)
+        return posterior
 
 
 def fingerprint(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
