@@ -17,7 +17,9 @@ import xarray as xr
 import halo_mdn as hm
 from halo_mdn import diagnostics
 from halo_mdn.count_checks import count_checks
+from halo_mdn.mode_report import record_modes
 from halo_mdn.posterior import replace_file
+from halo_mdn.sampling import Modes
 from halo_mdn.sampling.convergence import convergence
 from halo_mdn.sampling.settings import Draws
 from tests.run_for_tests import TRUTH, good_posterior, independent_draws, mock_fit, posterior_of
@@ -434,6 +436,28 @@ def test_mirror_modes_of_the_weights_do_not_condemn_the_functions() -> None:
     assert row_of(posterior, "kernel_weights[0, l=0 r2=0]").rhat > 1.5
     assert verdict.ok
     assert any("raw parameters" in line and "mirror" in line for line in verdict.advice)
+
+
+def test_modes_are_recorded_written_and_judged(tmp_path: Path) -> None:
+    draws = independent_draws()
+    other = TRUTH.copy()
+    other[0] += 5.0
+    curvature = np.tile(-np.eye(17) / 0.01**2, (2, 1, 1))
+    heights = np.array([0.0, -np.log(4.0)])  # weights 0.8 and 0.2: nobody was at the other one
+    modes = Modes(np.stack([TRUTH, other]), heights, curvature, np.zeros(2, bool))
+    posterior = record_modes(good_posterior(), modes, draws.params, lambda params: params[:4])
+    path = diagnostics.write(posterior, tmp_path / "posterior.nc")
+    summary = diagnostics.summarise(diagnostics.read(path))
+    assert summary.verdict.grade == "do not use"
+    assert "no chain represents 1 of 2 modes, with 20 %" in summary.verdict.sentence
+    assert "mode 1: weight 0.2" in summary.to_text() and "no chain" in summary.to_text()
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        import arviz
+
+        opened = arviz.from_netcdf(path)
+    assert not any("group is not" in str(warning.message) for warning in warned)
+    np.testing.assert_array_equal(opened["sample_stats"]["mode"], 0)
 
 
 # Model checks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -81,6 +82,30 @@ def test_a_crooked_mode_is_doubtful_and_a_gaussian_is_not() -> None:
     alone = Partial(two_gaussians, jnp.asarray(CENTRE[[0, 0]]), jnp.asarray(COVARIANCE[[0, 0]]))
     summit = climb(alone, CENTRE[0] + 0.1, tolerance=1e-8)
     assert axis_excess(alone, summit) == pytest.approx(0, abs=1e-3)
+
+
+class Straightened(NamedTuple):
+    """Coordinates in which that ridge is straight."""
+
+    def to_params(self, latent):
+        return jnp.stack([latent[0], latent[1] + 2 * latent[0] ** 2])
+
+    def to_latent(self, params):
+        return jnp.stack([params[0], params[1] - 2 * params[0] ** 2])
+
+    def log_det(self, latent):
+        return 0.0 * latent[0]
+
+
+def test_coordinates_decide_what_is_straight() -> None:
+    density, begins = Partial(crooked), np.array([[0.3, 0.4], [1.5, 4.5], [-1.5, 4.5]])
+    top, *short = [climb(density, b, max_steps=n) for b, n in zip(begins, (50, 0, 0), strict=True)]
+    # The Hessian is one of differences, and the ridge is narrow: good to a tenth of a nat.
+    assert abs(axis_excess(density, top, Straightened())) < 0.2 < 1 < abs(axis_excess(density, top))
+    assert not modes_of(density, [top], Straightened()).doubtful[0]
+    # The straight line between the two sides leaves the ridge; along the ridge they are one.
+    assert modes_of(density, short).num == 2
+    assert modes_of(density, [top, *short], Straightened()).num == 1
 
 
 def test_a_climb_that_stopped_short_is_no_mode_of_its_own() -> None:

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from scipy.special import logsumexp
 
 from halo_mdn.sampling.coordinates import Coordinates
-from halo_mdn.sampling.newton import LogDensity, Summit, positive_inverse
+from halo_mdn.sampling.newton import LogDensity, Summit, _value, positive_inverse
 
 DIP = 1.0  # nats between two summits that make them two modes rather than one crooked one
 PIECES = 33  # of the line between two summits
@@ -141,7 +142,11 @@ def axis_excess(
     place = np.linspace(-5.0, 5.0, 21)
     offsets = place[:, None, None] * (vectors * np.sqrt(eigenvalues)).T
     offsets = offsets.reshape(-1, len(eigenvalues)).astype(summit.params.dtype)
-    values = np.asarray(_around(log_density, summit.params, offsets, coordinates), dtype=float)
+    if coordinates is None:
+        values = _heights(log_density, summit.params + offsets)
+    else:
+        params, log_det = _around(coordinates, summit.params, offsets)
+        values = _heights(log_density, params) + np.asarray(log_det)
     heights = values.reshape(len(place), -1)
     heights = heights - heights[len(place) // 2]
     integrals = logsumexp(heights, axis=0) + np.log((place[1] - place[0]) / np.sqrt(2 * np.pi))
@@ -149,41 +154,38 @@ def axis_excess(
     return excess if np.isfinite(excess) else np.inf
 
 
-@jax.jit
-def _around(
-    log_density: LogDensity, centre: jax.Array, offsets: jax.Array, coordinates: Coordinates | None
-) -> jax.Array:
-    """Log-density, in the coordinates, at some offsets (S, P) of the parameters to first order."""
-    if coordinates is None:
-        return jax.lax.map(log_density, centre[None] + offsets)
-    latent = coordinates.to_latent(centre)
-    jacobian = jax.jacfwd(coordinates.to_params)(latent)
-    steps = jnp.linalg.solve(jacobian, offsets.T).T
-    return jax.lax.map(
-        lambda x: log_density(coordinates.to_params(x)) + coordinates.log_det(x),
-        latent[None] + steps,
-    )
-
-
 def _joined(
     log_density: LogDensity, one: Summit, other: Summit, coordinates: Coordinates | None
 ) -> bool:
-    lowest = np.min(np.asarray(_along(log_density, one.params, other.params, coordinates)))
-    return bool(lowest >= min(one.value, other.value) - DIP)
+    line = _line(one.params, other.params, coordinates)
+    return bool(np.min(_heights(log_density, line)) >= min(one.value, other.value) - DIP)
+
+
+def _heights(log_density: LogDensity, points: ArrayLike) -> np.ndarray:
+    # One by one: a compiled loop would take longer to compile than all points to evaluate.
+    return np.array([float(_value(log_density, point)) for point in np.asarray(points)])
 
 
 @jax.jit
-def _along(
-    log_density: LogDensity, begin: jax.Array, end: jax.Array, coordinates: Coordinates | None
-) -> jax.Array:
-    """Log-density along a straight line between two points."""
+def _line(begin: jax.Array, end: jax.Array, coordinates: Coordinates | None) -> jax.Array:
+    """Points on the straight line between two parameter vectors, in the coordinates."""
     if coordinates is not None:
         begin, end = coordinates.to_latent(begin), coordinates.to_latent(end)
     place = jnp.linspace(0, 1, PIECES + 1, dtype=begin.dtype)
     line = begin[None] + jnp.outer(place, end - begin)
-    if coordinates is not None:
-        line = jax.vmap(coordinates.to_params)(line)
-    return jax.lax.map(log_density, line)
+    return line if coordinates is None else jax.vmap(coordinates.to_params)(line)
+
+
+@jax.jit
+def _around(
+    coordinates: Coordinates, centre: jax.Array, offsets: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Parameters at latent offsets that match some (S, P) of the parameters to first order, and
+    the log-determinant of the Jacobian there."""
+    latent = coordinates.to_latent(centre)
+    jacobian = jax.jacfwd(coordinates.to_params)(latent)
+    points = latent[None] + jnp.linalg.solve(jacobian, offsets.T).T
+    return jax.vmap(coordinates.to_params)(points), jax.vmap(coordinates.log_det)(points)
 
 
 def nearest_mode(modes: Modes, draws: np.ndarray) -> np.ndarray:
