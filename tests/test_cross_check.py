@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 import halo_mdn as hm
 from halo_mdn.identified import IdentifiedFunctions, identified_functions
 from halo_mdn.model_files import load_model
-from halo_mdn.sampling import LogPosterior, NutsSettings, StandardisedField, find_start, run_nuts
+from halo_mdn.sampling import LogPosterior, NutsSettings, StandardisedField, Start, run_nuts
 from halo_mdn.sampling.coordinates import whitened_in
 from halo_mdn.sampling.cross_check import (
     agreement,
@@ -19,6 +19,7 @@ from halo_mdn.sampling.cross_check import (
     draw_nuts,
     flat_log_density,
 )
+from halo_mdn.sampling.newton import climb, positive_inverse
 
 COVARIANCE = np.array([[1.0, 0.6, 0.0], [0.6, 2.0, -0.5], [0.0, -0.5, 0.5]])
 MEAN = np.array([1.0, -2.0, 0.5])
@@ -79,12 +80,20 @@ def test_the_flat_density_is_the_posterior_in_any_coordinates() -> None:
     assert float(changed(latent)) == pytest.approx(expected, rel=1e-12)
 
 
+def around_the_mode(posterior, params, num_chains):
+    summit = climb(posterior, params)
+    covariance = positive_inverse(-summit.hessian)
+    random = np.random.default_rng(6)
+    position = random.multivariate_normal(summit.params, covariance, size=num_chains)
+    return Start(position, summit.params, covariance, np.array([summit.value]), "the mode")
+
+
 @pytest.mark.slow
 def test_three_samplers_agree_on_the_functions() -> None:
     pytest.importorskip("blackjax")
-    bias, _, delta, halos, log_l = small_problem()
+    bias, truth, delta, halos, log_l = small_problem()
     model = load_model("neural_bias")
-    start = find_start(log_l, bias, jax.random.key(6), num_starts=4, num_chains=4)
+    start = around_the_mode(LogPosterior(log_l, 1.0, bias), truth, num_chains=4)
     standardised = StandardisedField.at_halos(log_l)
     settings = NutsSettings(num_warmup=500, num_samples=2000, target_accept=0.9)
     ours = run_nuts(
