@@ -10,12 +10,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from halo_mdn import fast
+from halo_mdn.bias import Bias
 from halo_mdn.catalogue import HaloCatalogue
 from halo_mdn.density import check_density
 from halo_mdn.fast_adjoint import value_and_cotangents
-from halo_mdn.network import NeuralBias
-from halo_mdn.poisson_process import fixed_field_likelihood, log_likelihood
+from halo_mdn.poisson_process import fixed_field_likelihood, has_fast_path, log_likelihood
 
 
 class Adjoint(NamedTuple):
@@ -31,12 +30,12 @@ class Adjoint(NamedTuple):
     params_cot: Array
 
 
-def adjoint(bias: NeuralBias, params: ArrayLike, delta: ArrayLike, halos: HaloCatalogue) -> Adjoint:
+def adjoint(bias: Bias, params: ArrayLike, delta: ArrayLike, halos: HaloCatalogue) -> Adjoint:
     """ln L with its gradients, for samplers of the density field.
 
     Parameters
     ----------
-    bias : NeuralBias
+    bias : Bias
     params : array (num_params,)
     delta : array (N0, N1, N2)
         Overdensity, for instance from Lagrangian perturbation theory.
@@ -53,9 +52,9 @@ def adjoint(bias: NeuralBias, params: ArrayLike, delta: ArrayLike, halos: HaloCa
 
 
 @partial(jax.jit, static_argnums=0)
-def _adjoint(bias: NeuralBias, params: Array, delta: Array, halos: HaloCatalogue) -> Adjoint:
+def _adjoint(bias: Bias, params: Array, delta: Array, halos: HaloCatalogue) -> Adjoint:
     log_l = fixed_field_likelihood(bias, delta, halos)
-    if fast.applies(log_l):
+    if has_fast_path(log_l):
         value, delta_cot, params_cot = value_and_cotangents(log_l, params, delta)
     else:
         value, (params_cot, delta_cot) = jax.value_and_grad(log_likelihood, argnums=(1, 2))(

@@ -30,7 +30,6 @@ from jax.typing import ArrayLike
 from scipy import fft
 
 from halo_mdn.grid import Grid
-from halo_mdn.network import mixture_of_features
 from halo_mdn.poisson_process import FixedFieldLikelihood
 from halo_mdn.predictive import ExpectedCounts, evaluate, expected_counts
 
@@ -153,12 +152,16 @@ def _catalogue(
 ) -> np.ndarray:
     """Numbers of halos per voxel of the domain, shape (N,), drawn from the model."""
     rate = np.asarray(_rate(counts, jnp.asarray(params, counts.features.dtype)), dtype=float)
+    log_phi = counts.bias.log_dispersion(params)
+    if log_phi is not None:
+        phi = np.exp(float(log_phi))
+        rate = rate * random.gamma(1 / phi, phi, rate.shape)
     return random.poisson(np.where(rate < 1e15, rate, 0)).astype(float)
 
 
 @jax.jit
 def _rate(counts: ExpectedCounts, params: Array) -> Array:
-    mixture = mixture_of_features(counts.bias, params, counts.features)
+    mixture = counts.bias.mass_function(params, counts.features)
     return counts.weight * counts.above(mixture, counts.log_edges[0])
 
 

@@ -15,11 +15,11 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from halo_mdn.bias import Bias
 from halo_mdn.density import check_density, log_one_plus_delta
 from halo_mdn.errors import InputError
 from halo_mdn.grid import Grid
 from halo_mdn.kernels import kernel_basis, shell_features
-from halo_mdn.network import NeuralBias
 
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)  # the densest 1 % hosts most massive halos
 
@@ -59,13 +59,13 @@ class Environments:
 
 
 def environments(
-    bias: NeuralBias, delta: ArrayLike, grid: Grid, num_environments: int = 6
+    bias: Bias, delta: ArrayLike, grid: Grid, num_environments: int = 6
 ) -> Environments:
     """Sort the voxels of a field into environments.
 
     Parameters
     ----------
-    bias : NeuralBias
+    bias : Bias
         Decides the size of the surroundings, and the floor on ``1 + delta``.
     delta : array (N0, N1, N2)
         Overdensity.
@@ -105,13 +105,13 @@ def _even(rank: np.ndarray, num: int) -> np.ndarray:
     return rank * num // len(rank)
 
 
-def _cells_per_shell(bias: NeuralBias) -> np.ndarray:
+def _cells_per_shell(bias: Bias) -> np.ndarray:
     """Fraction of the kernel's cells in each shell."""
     cells = kernel_basis(bias._size, (0,), bias.grouping).coefficients.sum(axis=1)
     return cells / cells.sum()
 
 
-def _shell_means(bias: NeuralBias, delta: Array, grid: Grid) -> Array:
+def _shell_means(bias: Bias, delta: Array, grid: Grid) -> Array:
     """Mean of ln(1 + delta) over each shell around each voxel of the domain, (S, N)."""
     basis = kernel_basis(bias._size, (0,), bias.grouping)
     x = log_one_plus_delta(delta, bias.density_floor)

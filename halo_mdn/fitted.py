@@ -9,25 +9,31 @@ from typing import Any, get_type_hints
 import numpy as np
 import xarray as xr
 
-from halo_mdn.config import RunConfig
+from halo_mdn.bias import Bias
+from halo_mdn.config import ModelConfig, RunConfig
 from halo_mdn.errors import InputError
-from halo_mdn.network import NeuralBias
+from halo_mdn.model_files import load_bias
 
 
-def bias_of(config: RunConfig) -> NeuralBias:
-    """The neural bias that a configuration describes.
+def bias_of(config: RunConfig) -> Bias:
+    """The bias that a configuration describes: that of its model file, with its settings.
 
     Raises
     ------
     InputError
-        If one of its settings is out of range.
+        If the model file cannot be loaded, does not know a setting, or one is out of range.
     """
+    kind, usual = load_bias(config.model.name), asdict(ModelConfig())
+    known = {spec.name for spec in fields(kind) if spec.init}  # type: ignore[arg-type]
     shape = {name: value for name, value in asdict(config.model).items() if name != "name"}
-    return NeuralBias(
-        **shape,
-        mass_threshold=config.data.mass_threshold,
-        density_floor=config.data.density_floor,
-    )
+    for name in set(shape) - known:
+        if shape[name] != usual[name]:
+            raise InputError(
+                f"model.{name} is {shape[name]!r}, but the model {config.model.name} has no such "
+                "setting: leave it out"
+            )
+    shape |= {name: getattr(config.data, name) for name in ("mass_threshold", "density_floor")}
+    return kind(**{name: value for name, value in shape.items() if name in known})
 
 
 def config_of(posterior: xr.DataTree) -> RunConfig:
@@ -51,7 +57,7 @@ def config_of(posterior: xr.DataTree) -> RunConfig:
         ) from None
 
 
-def params_of(posterior: xr.DataTree, bias: NeuralBias) -> np.ndarray:
+def params_of(posterior: xr.DataTree, bias: Bias) -> np.ndarray:
     """The parameter draws (C, D, P) of a posterior, in the order of ``bias.block_shapes``.
 
     Raises

@@ -19,11 +19,10 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from halo_mdn.bias import Bias
 from halo_mdn.catalogue import HaloCatalogue
 from halo_mdn.environments import Environments, environments
 from halo_mdn.errors import InputError
-from halo_mdn.mass_function import log_density
-from halo_mdn.network import NeuralBias, mixture_of_features
 from halo_mdn.poisson_process import FixedFieldLikelihood, fixed_field_likelihood
 
 LEAST_HALOS = 5  # above a mass in an environment, for ln n there to count as constrained by data
@@ -48,7 +47,7 @@ class IdentifiedFunctions:
         Natural log of the masses in Msun/h.
     index : array (Q,) of int
         The pairs, flat in (E, M), that the data constrain.
-    bias : NeuralBias
+    bias : Bias
     environment : tuple of E str
         Names: the density around the representative voxel, in units of the mean density.
     """
@@ -56,7 +55,7 @@ class IdentifiedFunctions:
     features: Array
     log_mass: Array
     index: Array
-    bias: NeuralBias
+    bias: Bias
     environment: tuple[str, ...]
 
     def __call__(self, params: ArrayLike) -> Array:
@@ -77,7 +76,7 @@ class IdentifiedFunctions:
 
 
 def identified_functions(
-    bias: NeuralBias,
+    bias: Bias,
     delta: ArrayLike,
     halos: HaloCatalogue,
     num_environments: int = 6,
@@ -134,5 +133,5 @@ def _supported(
 
 @jax.jit
 def _log_intensity(functions: IdentifiedFunctions, params: Array) -> Array:
-    mixture = mixture_of_features(functions.bias, params, functions.features)
-    return jax.vmap(lambda log_mass: log_density(mixture, log_mass), out_axes=1)(functions.log_mass)
+    mass_function = functions.bias.mass_function(params, functions.features)
+    return jax.vmap(mass_function.log_density, out_axes=1)(functions.log_mass)

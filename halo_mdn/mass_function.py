@@ -15,7 +15,7 @@ and reaches hundreds under the prior, where ``e^{sigma^2/2}`` overflows.
 from __future__ import annotations
 
 from math import log, pi, sqrt
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +24,19 @@ from jax.scipy.special import logsumexp
 from scipy.special import log_ndtr, ndtri_exp
 
 from halo_mdn.special import log_erfcx
+
+
+class MassFunction(Protocol):
+    """n(M) of many environments (voxels) at once; a pytree."""
+
+    def at(self, voxel: Array) -> MassFunction:
+        """Of some of the environments."""
+
+    def log_density(self, log_mass: Array | float) -> Array:
+        """``ln n(M)``, per (Mpc/h)^3 and per Msun/h, for one mass or one per environment."""
+
+    def log_integral(self, log_threshold: Array | float) -> Array:
+        """``ln`` of the number of halos per (Mpc/h)^3 above a mass, or one per environment."""
 
 
 class Mixture(NamedTuple):
@@ -36,6 +49,18 @@ class Mixture(NamedTuple):
     log_amplitude: Array
     mean: Array
     width: Array
+
+    def at(self, voxel: Array) -> Mixture:
+        """See :class:`MassFunction`."""
+        return Mixture(*(field[:, voxel] for field in self))
+
+    def log_density(self, log_mass: Array | float) -> Array:
+        """See :class:`MassFunction`."""
+        return log_density(self, log_mass)
+
+    def log_integral(self, log_threshold: Array | float) -> Array:
+        """See :class:`MassFunction`."""
+        return log_integral(self, log_threshold)
 
 
 def log_density(mixture: Mixture, log_mass: Array | float) -> Array:

@@ -26,7 +26,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from halo_mdn.errors import InputError
-from halo_mdn.mass_function import Mixture, log_density, log_integral
+from halo_mdn.mass_function import MassFunction, Mixture, log_density, log_integral
 
 
 @dataclass(frozen=True)
@@ -88,28 +88,33 @@ class MassObservation:
             -jnp.exp(missing - self.completeness_slope * (jnp.asarray(log_mass) - log_threshold))
         )
 
-    def log_density(self, mixture: Mixture, log_mass: Array, log_threshold: float) -> Array:
+    def log_density(self, mixture: MassFunction, log_mass: Array, log_threshold: float) -> Array:
         """``ln[f(M) n(M)]`` of observed masses; as :func:`halo_mdn.mass_function.log_density`."""
+        if self.is_exact:
+            return mixture.log_density(log_mass)
+        mixture = gaussian(mixture)
         log_n = log_density(self.blurred(mixture), log_mass)
         if self.threshold_completeness == 1:
             return log_n
         return log_n + self.log_completeness(log_mass, log_threshold)
 
     def log_integral(
-        self, mixture: Mixture, log_edge: Array | float, log_threshold: float
+        self, mixture: MassFunction, log_edge: Array | float, log_threshold: float
     ) -> Array:
         """``ln`` of the number of halos per (Mpc/h)^3 observed above a mass, shape (...).
 
         Parameters
         ----------
-        mixture : Mixture of (K, ...) arrays
-            Of true masses.
+        mixture : MassFunction
+            Of true masses; a `Mixture` unless masses are exact.
         log_edge : scalar
             Natural log of the lowest observed mass, at least ``log_threshold``.
         log_threshold : float
             Natural log of the threshold, where the completeness is ``threshold_completeness``.
         """
-        mixture = self.blurred(mixture)
+        if self.is_exact:
+            return mixture.log_integral(log_edge)
+        mixture = self.blurred(gaussian(mixture))
         log_all = log_integral(mixture, log_edge)
         if self.threshold_completeness == 1:
             return log_all
@@ -118,6 +123,16 @@ class MassObservation:
         at_edge = log(1 - self.threshold_completeness) - slope * (log_edge - log_threshold)
         log_weighted = log_integral(mixture, log_edge, power=-slope)
         return log_all + jnp.log1p(-jnp.exp(at_edge + log_weighted - log_all))
+
+
+def gaussian(mass_function: MassFunction) -> Mixture:
+    """The mass function, if it is a mixture of Gaussians: errors of ln M make another one of it."""
+    if not isinstance(mass_function, Mixture):
+        raise InputError(
+            f"masses with errors or incompleteness need a mixture of Gaussians, got the mass "
+            f"function {type(mass_function).__name__}: take a neural bias, or exact masses"
+        )
+    return mass_function
 
 
 EXACT = MassObservation()

@@ -15,12 +15,12 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
+from halo_mdn.bias import Bias
 from halo_mdn.catalogue import HaloCatalogue
 from halo_mdn.errors import InputError
 from halo_mdn.grid import Grid
 from halo_mdn.io.exchange import FORMAT, ORIGIN, UNITS, VERSION
 from halo_mdn.mass_observation import EXACT, MassObservation
-from halo_mdn.network import NeuralBias
 from halo_mdn.posterior import replace_file
 from halo_mdn.simulation import simulate
 
@@ -64,13 +64,13 @@ class Mock:
 
 
 def draw_mocks(
-    bias: NeuralBias, params: ArrayLike, field: MockField, *, num: int, seed: int = 0
+    bias: Bias, params: ArrayLike, field: MockField, *, num: int, seed: int = 0
 ) -> Iterator[Mock]:
     """Draw catalogues one after another; nothing is compiled after the first.
 
     Parameters
     ----------
-    bias : NeuralBias
+    bias : Bias
     params : array (C, D, P)
         Posterior draws. All are used once, in random order, before one is used again.
     field : MockField

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from halo_mdn.bias import Bias
 from halo_mdn.errors import InputError
+from halo_mdn.network import NeuralBias
 
 _PACKAGE = Path(__file__).parent
 
@@ -75,17 +80,40 @@ def load_model(name: str) -> Callable[..., None]:
     InputError
         If the file is missing, cannot be imported, or defines no function ``model``.
     """
-    path = find_model_file(name)
+    module = _imported(find_model_file(name))
+    model: Any = getattr(module, "model", None)
+    if not callable(model):
+        raise InputError(f"the model file {module.__file__} defines no function 'model'")
+    return model
+
+
+def load_bias(name: str) -> type[Bias]:
+    """The class ``Bias`` of a model file; the neural bias if the file defines none.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, cannot be imported, or its ``Bias`` is something else.
+    """
+    module = _imported(find_model_file(name))
+    kind: Any = getattr(module, "Bias", NeuralBias)
+    if not (isinstance(kind, type) and issubclass(kind, Bias) and is_dataclass(kind)):
+        raise InputError(
+            f"'Bias' in the model file {module.__file__} is {kind!r}, expected a dataclass that "
+            "inherits from halo_mdn.bias.Bias"
+        )
+    return kind
+
+
+def _imported(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"halo_mdn_model_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # a dataclass looks its own module up
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # the user's own file may raise anything
         raise InputError(
             f"the model file {path} cannot be imported: {type(error).__name__}: {error}"
         ) from error
-    model: Any = getattr(module, "model", None)
-    if not callable(model):
-        raise InputError(f"the model file {path} defines no function 'model'")
-    return model
+    return module

@@ -13,15 +13,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log, prod
+from math import log
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
 
+from halo_mdn.bias import Bias, Blocks
 from halo_mdn.density import log_one_plus_delta
 from halo_mdn.errors import InputError
 from halo_mdn.grid import Grid
@@ -35,12 +35,11 @@ from halo_mdn.kernels import (
 from halo_mdn.mass_function import Mixture
 from halo_mdn.special import log_softplus
 
-Blocks = dict[str, Array]
 HEADS = ("amplitude", "mean", "width")
 
 
 @dataclass(frozen=True)
-class NeuralBias:
+class NeuralBias(Bias):
     """What the network looks like; its parameters are kept apart, as one vector or named blocks.
 
     The default is the 17-parameter model of Charnock et al. (2020). Instances are hashable and
@@ -104,11 +103,6 @@ class NeuralBias:
         return kernel_basis(self._size, self.multipoles, self.grouping)
 
     @property
-    def _size(self) -> tuple[int, int, int]:
-        assert isinstance(self.kernel_size, tuple)
-        return self.kernel_size
-
-    @property
     def block_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of each named block, in the order of the parameter vector."""
         channels = self.filters * len(self.multipoles)
@@ -155,55 +149,12 @@ class NeuralBias:
             labels[f"hidden_{i}"] = list(range(width))
         return labels
 
-    @property
-    def num_params(self) -> int:
-        """Length of the parameter vector."""
-        return sum(prod(shape) for shape in self.block_shapes.values())
-
-    def unpack(self, params: ArrayLike) -> Blocks:
-        """Named blocks of a parameter vector, shape (..., num_params).
-
-        Raises
-        ------
-        InputError
-            If the last axis has another length.
-        """
-        params = jnp.asarray(params)
-        if params.ndim < 1 or params.shape[-1] != self.num_params:
-            sizes = ", ".join(f"{name} {prod(s)}" for name, s in self.block_shapes.items())
-            raise InputError(
-                f"params has shape {params.shape}, expected (..., {self.num_params}): {sizes}"
-            )
-        params = params.astype(jnp.result_type(params, float)) if _is_integer(params) else params
-        blocks, start = {}, 0
-        for name, shape in self.block_shapes.items():
-            stop = start + prod(shape)
-            blocks[name] = params[..., start:stop].reshape(*params.shape[:-1], *shape)
-            start = stop
-        return blocks
-
-    def pack(self, blocks: Blocks) -> Array:
-        """The parameter vector of named blocks; the inverse of :meth:`unpack`.
-
-        Raises
-        ------
-        InputError
-            If a block is missing, unknown or of the wrong shape.
-        """
-        shapes = self.block_shapes
-        if set(blocks) != set(shapes):
-            raise InputError(f"blocks are {sorted(blocks)}, expected {sorted(shapes)}")
-        flat = []
-        for name, shape in shapes.items():
-            block = jnp.asarray(blocks[name])
-            lead = block.shape[: block.ndim - len(shape)]
-            if block.shape != (*lead, *shape):
-                raise InputError(f"block {name} has shape {block.shape}, expected (..., {shape})")
-            flat.append(block.reshape(*lead, prod(shape)))
-        return jnp.concatenate(flat, axis=-1)
+    def mass_function(self, params: Array, features: Array) -> Mixture:
+        """The mixture of each voxel: the whole network."""
+        return mixture_of_features(self, params, features)
 
 
-def features_of_density(bias: NeuralBias, delta: Array, grid: Grid) -> Array:
+def features_of_density(bias: Bias, delta: Array, grid: Grid) -> Array:
     """Shell features of ``ln(1 + delta)``, shape (F, N) over the N voxels of the domain."""
     x = log_one_plus_delta(delta, bias.density_floor)
     features = shell_features(x, grid, bias._size, bias.basis)
@@ -257,10 +208,6 @@ def _product(weights: Array, channels: Array) -> Array:
 
 def _column(vector: Array) -> Array:
     return vector[:, None]
-
-
-def _is_integer(array: Array) -> bool:
-    return bool(jnp.issubdtype(array.dtype, jnp.integer))
 
 
 def _check_settings(bias: NeuralBias) -> None:

@@ -6,6 +6,8 @@ with the voxel volume V and the completeness c (1 where none is given). Errors a
 mass replace n by the observed mass function (:mod:`halo_mdn.mass_observation`). Each of several
 catalogues of the same field adds its own such term. Where the expected number of halos is beyond
 1e246 (7e30 in float32), ln L is -inf, with a finite gradient (that of the halo sum).
+
+Models whose numbers scatter more than that: :mod:`halo_mdn.overdispersion`.
 """
 
 from __future__ import annotations
@@ -21,13 +23,14 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from halo_mdn import fast
+from halo_mdn.bias import Bias
 from halo_mdn.catalogue import HaloCatalogue
 from halo_mdn.density import check_density, is_concrete
 from halo_mdn.errors import InputError
 from halo_mdn.grid import Grid
-from halo_mdn.mass_function import log_density, log_integral
 from halo_mdn.mass_observation import EXACT, MassObservation
-from halo_mdn.network import NeuralBias, features_of_density, mixture_of_features
+from halo_mdn.network import NeuralBias, features_of_density
+from halo_mdn.overdispersion import mixed_terms
 
 
 @partial(
@@ -77,7 +80,7 @@ class FixedFieldLikelihood:
     halo_voxel: Array
     log_mass: Array
     used: Array
-    bias: NeuralBias
+    bias: Bias
     grid: Grid
     num_catalogues: int
     observation: MassObservation = EXACT
@@ -100,21 +103,22 @@ class FixedFieldLikelihood:
         return replace(self, **kept)
 
     def by_block(self, params: ArrayLike, blocks_per_side: int = 4) -> Array:
-        """ln L of each of ``blocks_per_side^3`` sub-boxes of the domain, in C order.
+        """ln L of each of ``blocks_per_side^3`` sub-boxes of the grid, in C order.
 
-        The sub-boxes are independent under the model, so the values add up to ln L.
+        The sub-boxes are independent under the model, so the values add up to ln L. What lies
+        outside of the domain adds nothing.
         """
         return _evaluate_by_block(self, jnp.asarray(params), blocks_per_side)
 
 
 def fixed_field_likelihood(
-    bias: NeuralBias, delta: ArrayLike, halos: HaloCatalogue
+    bias: Bias, delta: ArrayLike, halos: HaloCatalogue
 ) -> FixedFieldLikelihood:
     """Prepare the likelihood of a fixed density field: shell sums are made once.
 
     Parameters
     ----------
-    bias : NeuralBias
+    bias : Bias
     delta : array (N0, N1, N2)
         Overdensity at the voxel centres.
     halos : HaloCatalogue
@@ -156,9 +160,7 @@ def fixed_field_likelihood(
     return _used_halos(log_l) if is_concrete(delta, halos) else log_l
 
 
-def log_likelihood(
-    bias: NeuralBias, params: ArrayLike, delta: ArrayLike, halos: HaloCatalogue
-) -> Array:
+def log_likelihood(bias: Bias, params: ArrayLike, delta: ArrayLike, halos: HaloCatalogue) -> Array:
     """ln L of a catalogue (or of several, summed) given the density field; a scalar.
 
     Differentiable in ``params`` and ``delta``. Arguments and errors are those of
@@ -167,7 +169,7 @@ def log_likelihood(
     return fixed_field_likelihood(bias, delta, halos)(params)
 
 
-def log_prior(bias: NeuralBias, params: ArrayLike) -> Array:
+def log_prior(bias: Bias, params: ArrayLike) -> Array:
     """Log density of the prior, Normal(0, ``bias.prior_scale``) on each parameter; normalised."""
     params = jnp.asarray(params)
     bias.unpack(params)
@@ -177,7 +179,7 @@ def log_prior(bias: NeuralBias, params: ArrayLike) -> Array:
 
 
 def log_intensity(
-    bias: NeuralBias, params: ArrayLike, delta: ArrayLike, grid: Grid, log_mass: ArrayLike
+    bias: Bias, params: ArrayLike, delta: ArrayLike, grid: Grid, log_mass: ArrayLike
 ) -> Array:
     """``ln n(M | delta)`` per voxel: halos per (Mpc/h)^3 and per Msun/h.
 
@@ -196,7 +198,7 @@ def log_intensity(
     return flat.reshape(*jnp.shape(log_mass), *grid.domain_shape(bias._size))
 
 
-def log_expected(bias: NeuralBias, params: ArrayLike, delta: ArrayLike, grid: Grid) -> Array:
+def log_expected(bias: Bias, params: ArrayLike, delta: ArrayLike, grid: Grid) -> Array:
     """``ln Lambda`` per voxel: the intensity integrated above ``bias.mass_threshold``.
 
     Halos per (Mpc/h)^3; the expected number in a voxel is ``grid.voxel_volume`` times its
@@ -209,38 +211,57 @@ def log_expected(bias: NeuralBias, params: ArrayLike, delta: ArrayLike, grid: Gr
 
 @jax.jit
 def _evaluate(log_l: FixedFieldLikelihood, params: Array) -> Array:
-    if fast.applies(log_l):
+    if has_fast_path(log_l):
         return fast.evaluate(definition, log_l, params)
     return definition(log_l, params)
 
 
+def has_fast_path(log_l: FixedFieldLikelihood) -> bool:
+    """Whether :mod:`halo_mdn.fast` knows this model: a network, and a Poisson process."""
+    return type(log_l.bias) is NeuralBias and fast.applies(log_l)
+
+
 def definition(log_l: FixedFieldLikelihood, params: Array, axis: str | None = None) -> Array:
-    """ln L as it is written above, for any network: what every faster way must agree with.
+    """ln L as it is written above, for any model: what every faster way must agree with.
 
     The terms are of the type of the features; they are summed in float64 where JAX has it, because
     ln L of a survey needs more digits than float32 holds. With a mesh ``axis`` the voxels are one
     device's part of the field: the value is its part of ln L.
     """
     log_n, log_lambda = halo_and_voxel_terms(log_l, params)
+    log_phi = log_l.bias.log_dispersion(params)
+    if log_phi is not None:
+        log_expected = _log_expected_observed(log_l, log_lambda)
+        per_halo, per_voxel = mixed_terms(log_l, log_n, log_expected, log_phi)
+        return jnp.sum(per_halo, dtype=float) + jnp.sum(per_voxel, dtype=float)
     expected = _total(log_lambda + log(log_l.grid.voxel_volume), log_l.weight, axis)
     return jnp.sum(log_n, dtype=float) - log_l.num_catalogues * expected
 
 
 @partial(jax.jit, static_argnums=2)
 def _evaluate_by_block(log_l: FixedFieldLikelihood, params: Array, per_side: int) -> Array:
-    block = jnp.asarray(block_of_voxel(log_l.grid.domain_shape(log_l.bias._size), per_side))
+    block = jnp.asarray(block_of_voxel(log_l.grid, log_l.bias._size, per_side))
     log_n, log_lambda = halo_and_voxel_terms(log_l, params)
-    expected = _exp_or_inf(log_lambda + log(log_l.grid.voxel_volume))
-    if log_l.weight is not None:
-        expected = expected * log_l.weight
+    log_expected = _log_expected_observed(log_l, log_lambda)
+    log_phi = log_l.bias.log_dispersion(params)
+    if log_phi is None:
+        per_voxel = -log_l.num_catalogues * _exp_or_inf(log_expected)
+    else:
+        log_n, per_voxel = mixed_terms(log_l, log_n, log_expected, log_phi)
     sums = partial(jax.ops.segment_sum, num_segments=per_side**3)
-    return sums(log_n, block[log_l.halo_voxel]) - log_l.num_catalogues * sums(expected, block)
+    return sums(log_n, block[log_l.halo_voxel]) + sums(per_voxel, block)
+
+
+def _log_expected_observed(log_l: FixedFieldLikelihood, log_lambda: Array) -> Array:
+    """``ln(V c Lambda)`` per voxel."""
+    log_expected = log_lambda + log(log_l.grid.voxel_volume)
+    return log_expected if log_l.weight is None else log_expected + jnp.log(log_l.weight)
 
 
 def halo_and_voxel_terms(log_l: FixedFieldLikelihood, params: Array) -> tuple[Array, Array]:
     """``ln(c n)`` per halo (0 where not used), shape (H,), and ``ln Lambda`` per voxel, (N,)."""
-    mixture = mixture_of_features(log_l.bias, params, log_l.features)
-    at_halos = mixture_of_features(log_l.bias, params, log_l.halo_features)
+    mixture = log_l.bias.mass_function(params, log_l.features)
+    at_halos = log_l.bias.mass_function(params, log_l.halo_features)
     log_threshold = log(log_l.bias.mass_threshold)
     log_n = log_l.observation.log_density(at_halos, log_l.log_mass, log_threshold)
     if log_l.halo_coverage is not None:
@@ -249,35 +270,38 @@ def halo_and_voxel_terms(log_l: FixedFieldLikelihood, params: Array) -> tuple[Ar
     return jnp.where(log_l.used, log_n, 0), log_lambda
 
 
-def block_of_voxel(shape: tuple[int, int, int], per_side: int) -> np.ndarray:
-    """Sub-box index of each voxel of a domain of ``shape``, flat, for ``per_side^3`` sub-boxes.
+def block_of_voxel(grid: Grid, kernel_size: tuple[int, int, int], per_side: int) -> np.ndarray:
+    """Sub-box index of each voxel of the domain, flat, for ``per_side^3`` sub-boxes of the grid.
+
+    The grid is cut up, not the domain: models with kernels of different size share their sub-boxes.
 
     Raises
     ------
     InputError
         If there are more sub-boxes than voxels along an axis.
     """
-    if not 1 <= per_side <= min(shape):
-        raise InputError(f"blocks_per_side is {per_side}, expected 1 to {min(shape)}")
-    i, j, k = (np.arange(n) * per_side // n for n in shape)
+    if not 1 <= per_side <= min(grid.shape):
+        raise InputError(f"blocks_per_side is {per_side}, expected 1 to {min(grid.shape)}")
+    margin = grid.margin(kernel_size)
+    i, j, k = (np.arange(m, n - m) * per_side // n for m, n in zip(margin, grid.shape, strict=True))
     return ((i[:, None, None] * per_side + j[:, None]) * per_side + k).ravel()
 
 
 @partial(jax.jit, static_argnums=(0, 2))
-def _features(bias: NeuralBias, delta: Array, grid: Grid) -> Array:
+def _features(bias: Bias, delta: Array, grid: Grid) -> Array:
     return features_of_density(bias, delta, grid)
 
 
 @partial(jax.jit, static_argnums=(0, 3))
-def _intensity(bias: NeuralBias, params: Array, delta: Array, grid: Grid, u: Array) -> Array:
-    mixture = mixture_of_features(bias, params, features_of_density(bias, delta, grid))
-    return lax.map(lambda log_mass: log_density(mixture, log_mass), u)
+def _intensity(bias: Bias, params: Array, delta: Array, grid: Grid, u: Array) -> Array:
+    mass_function = bias.mass_function(params, features_of_density(bias, delta, grid))
+    return lax.map(mass_function.log_density, u)
 
 
 @partial(jax.jit, static_argnums=(0, 3))
-def _log_expected(bias: NeuralBias, params: Array, delta: Array, grid: Grid) -> Array:
-    mixture = mixture_of_features(bias, params, features_of_density(bias, delta, grid))
-    return log_integral(mixture, log(bias.mass_threshold))
+def _log_expected(bias: Bias, params: Array, delta: Array, grid: Grid) -> Array:
+    mass_function = bias.mass_function(params, features_of_density(bias, delta, grid))
+    return mass_function.log_integral(log(bias.mass_threshold))
 
 
 def _total(log_expected: Array, weight: Array | None, axis: str | None) -> Array:
@@ -310,7 +334,7 @@ def _used_halos(log_l: FixedFieldLikelihood) -> FixedFieldLikelihood:
     return log_l.with_halos(order)
 
 
-def _check_thresholds(bias: NeuralBias, halos: HaloCatalogue) -> None:
+def _check_thresholds(bias: Bias, halos: HaloCatalogue) -> None:
     if not np.isclose(bias.mass_threshold, halos.mass_threshold, rtol=1e-9, atol=0):
         raise InputError(
             f"the model integrates above {bias.mass_threshold:.6g} Msun/h, the catalogue is cut at "

@@ -15,22 +15,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import xarray as xr
+from jax.tree_util import Partial
 from jax.typing import ArrayLike
 
+from halo_mdn.bias import Bias
 from halo_mdn.catalogue import HaloCatalogue
 from halo_mdn.clustering import Clustering, clustering
 from halo_mdn.environments import Environments, environments
 from halo_mdn.errors import InputError
 from halo_mdn.identified import functions_of
-from halo_mdn.network import NeuralBias
 from halo_mdn.poisson_process import (
     FixedFieldLikelihood,
     block_of_voxel,
     fixed_field_likelihood,
 )
 from halo_mdn.predictive import (
+    ExpectedCounts,
     block_log_likelihood,
     evaluate,
     expected_counts,
@@ -61,11 +64,12 @@ class _Fit:
     classes: Environments
     log_edges: np.ndarray
     thinned: np.ndarray
+    blocks_per_side: int
     coords: dict[str, Any]
 
 
 def build(
-    bias: NeuralBias,
+    bias: Bias,
     draws: Draws,
     delta: ArrayLike,
     halos: HaloCatalogue,
@@ -83,7 +87,7 @@ def build(
 
     Parameters
     ----------
-    bias : NeuralBias
+    bias : Bias
     draws : Draws
         From :func:`halo_mdn.sampling.run_nuts`.
     delta : array (N0, N1, N2)
@@ -129,6 +133,7 @@ def build(
         classes=classes,
         log_edges=log_edges,
         thinned=np.arange(params.shape[1])[::stride],
+        blocks_per_side=_usable_blocks(log_l, blocks_per_side),
         coords={"environment": list(classes.names), "mass_bin": _bin_names(log_edges)},
     )
     expected = evaluate(expected_counts(log_l, classes.label, log_edges), params)
@@ -137,7 +142,7 @@ def build(
     groups = {
         "posterior": _parameters(bias, params).merge(_functions(fit, num_masses, expected)),
         "sample_stats": _sample_stats(draws, max_tree_depth),
-        **_predictive(fit, expected, blocks_per_side, random, clustered),
+        **_predictive(fit, expected, random, clustered),
         "constant_data": _constants(fit, delta, clustered),
     }
     tree = xr.DataTree.from_dict({f"/{name}": group for name, group in groups.items()})
@@ -213,7 +218,7 @@ def _dataset(
     return xr.Dataset(arrays, {**samples, **{k: v for k, v in coords.items() if k in size}})
 
 
-def _parameters(bias: NeuralBias, params: np.ndarray) -> xr.Dataset:
+def _parameters(bias: Bias, params: np.ndarray) -> xr.Dataset:
     variables, start = {}, 0
     for name, shape in bias.block_shapes.items():
         stop = start + int(np.prod(shape))
@@ -252,23 +257,27 @@ def _sample_stats(draws: Draws, max_tree_depth: int) -> xr.Dataset:
 def _predictive(
     fit: _Fit,
     expected: np.ndarray,
-    blocks_per_side: int,
     random: np.random.Generator,
     clustered: Clustering,
 ) -> dict[str, xr.Dataset]:
     """Groups log_likelihood, posterior_predictive and observed_data."""
     log_l, params, coords = fit.log_l, fit.params[:, fit.thinned], fit.coords
-    domain = log_l.grid.domain_shape(log_l.bias._size)
-    block = block_of_voxel(domain, min(blocks_per_side, *domain))
-    in_blocks = evaluate(expected_counts(log_l, block, fit.log_edges[:1]), params)[..., 0]
-    log_blocks = block_log_likelihood(log_l, block, params, in_blocks)
+    block = block_of_voxel(log_l.grid, log_l.bias._size, fit.blocks_per_side)
+    by_block = expected_counts(log_l, block, fit.log_edges[:1])
+    in_blocks = evaluate(by_block, params)
+    log_blocks = _log_blocks(fit, block, params, in_blocks[..., 0])
     expected = expected[:, fit.thinned]
-    counts, table = _poisson(random, expected), ("environment", "mass_bin")
+    by_class = expected_counts(log_l, fit.classes.label, fit.log_edges)
+    counts = _predicted(random, by_class, params, expected)
+    table = ("environment", "mass_bin")
     predicted = {
         "halos_by_environment": ((*_SAMPLES, *table), counts),
         "halos_by_mass": ((*_SAMPLES, "mass_bin"), counts.sum(axis=2)),
         "halos_total": (_SAMPLES, counts.sum(axis=(2, 3))),
-        "halos_by_block": ((*_SAMPLES, "block"), _poisson(random, in_blocks)),
+        "halos_by_block": (
+            (*_SAMPLES, "block"),
+            _predicted(random, by_block, params, in_blocks)[..., 0],
+        ),
         "expected_by_environment": ((*_SAMPLES, *table), expected),
         **clustered.predicted,
     }
@@ -288,6 +297,26 @@ def _predictive(
     }
 
 
+def _log_blocks(
+    fit: _Fit, block: np.ndarray, params: np.ndarray, expected: np.ndarray
+) -> np.ndarray:
+    """Log-likelihood of the sub-boxes, (C, D, B); a Poisson process has a shorter way to it."""
+    if fit.log_l.bias.log_dispersion(params[0, 0]) is None:
+        return block_log_likelihood(fit.log_l, block, params, expected)
+    per_side = fit.blocks_per_side
+    return evaluate(Partial(lambda log_l, p: log_l.by_block(p, per_side), fit.log_l), params)
+
+
+def _predicted(
+    random: np.random.Generator, counts: ExpectedCounts, params: np.ndarray, expected: np.ndarray
+) -> np.ndarray:
+    """Predicted numbers of halos for each draw, from their means or, if need be, beyond them."""
+    if counts.bias.log_dispersion(params[0, 0]) is None:
+        return _poisson(random, expected)
+    key = jax.random.key(int(random.integers(2**32)))
+    return _poisson(random, evaluate(counts.scattered(key), params))
+
+
 def _poisson(random: np.random.Generator, expected: np.ndarray) -> np.ndarray:
     """Counts with the expected means; a mean that is no usable number gives -1."""
     usable = np.isfinite(expected) & (expected >= 0) & (expected < 1e15)
@@ -305,6 +334,7 @@ def _constants(fit: _Fit, delta: ArrayLike, clustered: Clustering) -> xr.Dataset
         "environment_volume": (("environment",), np.bincount(classes.label, weights=weight)),
         "environment_density": (("environment",), classes.density),
         "environment_quantile": (("environment_edge",), classes.edges),
+        "block_volume": (("block",), _block_volume(fit)),
         "slab_depth": ((), columns.depth),
         "slab_density": (("x", "y"), columns.density),
         "slab_expected": (("x", "y"), columns.expected),
@@ -313,6 +343,20 @@ def _constants(fit: _Fit, delta: ArrayLike, clustered: Clustering) -> xr.Dataset
     }
     coords = {**log_l.bias.coords, **fit.coords, "axis": ["x", "y", "z"]}
     return _dataset(variables, coords)
+
+
+def _usable_blocks(log_l: FixedFieldLikelihood, wanted: int) -> int:
+    """So many sub-boxes per side that none lies in a border that is left out."""
+    margin = log_l.grid.margin(log_l.bias._size)
+    return min(wanted, *(n // (m + 1) for n, m in zip(log_l.grid.shape, margin, strict=True)))
+
+
+def _block_volume(fit: _Fit) -> np.ndarray:
+    """Volume of each sub-box in (Mpc/h)^3, times completeness and number of catalogues."""
+    grid, size = fit.log_l.grid, fit.log_l.bias._size
+    block = block_of_voxel(grid, size, fit.blocks_per_side)
+    weight = np.asarray(expected_counts(fit.log_l, block, fit.log_edges[:1]).weight, dtype=float)
+    return np.bincount(block, weights=weight, minlength=fit.blocks_per_side**3)
 
 
 def _attributes(log_l: FixedFieldLikelihood, draws: Draws, max_tree_depth: int) -> dict[str, Any]:

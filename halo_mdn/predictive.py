@@ -22,10 +22,12 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from halo_mdn.bias import Bias
 from halo_mdn.kernels import kernel_responses
-from halo_mdn.mass_function import Mixture
+from halo_mdn.mass_function import MassFunction
 from halo_mdn.mass_observation import MassObservation
-from halo_mdn.network import NeuralBias, mixture_of_features, mixture_parameters
+from halo_mdn.network import NeuralBias, mixture_parameters
+from halo_mdn.overdispersion import gamma_weights
 from halo_mdn.poisson_process import FixedFieldLikelihood
 from halo_mdn.threads import in_threads
 
@@ -55,7 +57,7 @@ class ExpectedCounts:
         Which sum a voxel belongs to.
     log_edges : array (B,)
         Lower edges of the mass bins in ln(Msun/h); the last bin is open.
-    bias : NeuralBias
+    bias : Bias
     num_labels : int
     binned : bool
         Whether to go through bins of the convolved field.
@@ -67,7 +69,7 @@ class ExpectedCounts:
     weight: Array
     label: Array
     log_edges: Array
-    bias: NeuralBias
+    bias: Bias
     num_labels: int
     binned: bool
     observation: MassObservation
@@ -76,10 +78,14 @@ class ExpectedCounts:
         """Expected counts, shape (num_labels, B), for params (num_params,)."""
         return _counts(self, jnp.asarray(params, self.features.dtype))
 
-    def above(self, mixture: Mixture, log_edge: Array) -> Array:
-        """Number density of observed halos above a mass, per environment of the mixture."""
+    def above(self, mixture: MassFunction, log_edge: Array) -> Array:
+        """Number density of observed halos above a mass, per environment of the mass function."""
         log_threshold = log(self.bias.mass_threshold)
         return jnp.exp(self.observation.log_integral(mixture, log_edge, log_threshold))
+
+    def scattered(self, key: Array) -> _ScatteredCounts:
+        """The same with the intensity of each voxel scattered as the bias says, for `evaluate`."""
+        return _ScatteredCounts(replace(self, binned=False), key)
 
 
 def expected_counts(
@@ -107,7 +113,8 @@ def expected_counts(
     weight = jnp.full(log_l.features.shape[1], volume, dtype)
     if log_l.weight is not None:
         weight = weight * log_l.weight
-    one_number = log_l.bias.filters * len(log_l.bias.multipoles) == 1
+    bias = log_l.bias
+    one_number = isinstance(bias, NeuralBias) and bias.filters * len(bias.multipoles) == 1
     worthwhile = log_l.features.shape[1] > 4 * _NODES
     return ExpectedCounts(
         features=log_l.features,
@@ -128,6 +135,24 @@ def evaluate(function: Callable[[Array], Array], params: np.ndarray) -> np.ndarr
         return np.asarray(_of_draws(function, chain), dtype=float)
 
     return np.stack(in_threads(of_chain, [jnp.asarray(chain) for chain in params]))
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=("counts", "key"), meta_fields=())
+@dataclass(frozen=True)
+class _ScatteredCounts:
+    """Expected counts given the G_v of :mod:`halo_mdn.overdispersion`, new ones for each draw."""
+
+    counts: ExpectedCounts
+    key: Array
+
+    def __call__(self, params: Array) -> Array:
+        log_phi = self.counts.bias.log_dispersion(params)
+        assert log_phi is not None
+        # The parameters tell draws apart: `evaluate` knows nothing else of them.
+        words = jax.lax.bitcast_convert_type(params, jnp.uint32)
+        key = jax.random.fold_in(self.key, jnp.sum(words, dtype=jnp.uint32))
+        weights = gamma_weights(key, log_phi, self.counts.weight.shape)
+        return replace(self.counts, weight=self.counts.weight * weights)(params)
 
 
 def block_log_likelihood(
@@ -178,12 +203,12 @@ class _HaloSums:
     log_mass: Array
     log_completeness: Array | None
     block: Array
-    bias: NeuralBias
+    bias: Bias
     num_blocks: int
     observation: MassObservation
 
     def __call__(self, params: Array) -> Array:
-        mixture = mixture_of_features(self.bias, params, self.features)
+        mixture = self.bias.mass_function(params, self.features)
         log_threshold = log(self.bias.mass_threshold)
         log_n = self.observation.log_density(mixture, self.log_mass, log_threshold)
         log_n = log_n if self.log_completeness is None else log_n + self.log_completeness
@@ -246,7 +271,7 @@ def _counts(counts: ExpectedCounts, params: Array) -> Array:
 
 def _above_per_voxel(counts: ExpectedCounts, params: Array) -> Array:
     """Expected counts above each edge, (num_labels, B), voxel by voxel."""
-    mixture = mixture_of_features(counts.bias, params, counts.features)
+    mixture = counts.bias.mass_function(params, counts.features)
 
     def above(log_edge: Array) -> Array:
         expected = counts.weight * counts.above(mixture, log_edge)
@@ -258,6 +283,7 @@ def _above_per_voxel(counts: ExpectedCounts, params: Array) -> Array:
 def _above_binned(counts: ExpectedCounts, params: Array) -> Array:
     """The same through bins of the convolved field, shared out linearly between two nodes each."""
     bias, blocks = counts.bias, counts.bias.unpack(params)
+    assert isinstance(bias, NeuralBias)  # or there would be no such number
     field = kernel_responses(blocks["kernel_weights"][0], counts.features, bias.basis)[0]
     low, high = jnp.min(field), jnp.max(field)
     spacing = jnp.maximum((high - low) / (_NODES - 1), jnp.finfo(field.dtype).tiny)
@@ -279,7 +305,7 @@ def _above_binned(counts: ExpectedCounts, params: Array) -> Array:
 @jax.jit
 def _mean_per_voxel(counts: ExpectedCounts, params: Array) -> Array:
     def add(total: Array, draw: Array) -> tuple[Array, None]:
-        mixture = mixture_of_features(counts.bias, draw, counts.features)
+        mixture = counts.bias.mass_function(draw, counts.features)
         return total + counts.above(mixture, counts.log_edges[0]), None
 
     total, _ = jax.lax.scan(add, jnp.zeros_like(counts.weight), params)

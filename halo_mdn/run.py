@@ -16,6 +16,7 @@ from jax.tree_util import Partial
 import halo_mdn as hm
 from halo_mdn import diagnostics, figures
 from halo_mdn.alignment import compare_placements
+from halo_mdn.bias import Bias
 from halo_mdn.closing_table import closing_table
 from halo_mdn.config import RunConfig, config_hash, to_json, to_toml
 from halo_mdn.errors import InputError
@@ -31,8 +32,8 @@ from halo_mdn.sampling import (
     Draws,
     LogPosterior,
     NutsSettings,
-    StandardisedField,
     agrees_with,
+    coordinates_at,
     find_start,
     modes_of_chains,
     run_nuts,
@@ -47,7 +48,7 @@ class Inputs:
     """What a run needs, validated: nothing has been compiled yet."""
 
     model: Callable[..., None]
-    bias: hm.NeuralBias
+    bias: Bias
     settings: NutsSettings
     data: RunData
 
@@ -62,7 +63,7 @@ def prepare(config: RunConfig) -> Inputs:
     """
     data = load_data(config.data)
     bias = bias_of(config)
-    data.halos.grid.domain_shape(bias.kernel_size)  # type: ignore[arg-type]  # refuses small grids
+    data.halos.grid.domain_shape(bias._size)  # refuses small grids
     try:
         settings = NutsSettings(**asdict(config.sampler))
     except ValueError as error:
@@ -184,7 +185,7 @@ def sample(
         start=start,
         key=nuts_key,
         settings=inputs.settings,
-        coordinates=StandardisedField.at_halos(log_likelihood),
+        coordinates=coordinates_at(log_likelihood),
         checkpoint=checkpoint,
         fingerprint=fingerprint(config, inputs),
         monitor=Partial(IdentifiedFunctions.constrained, functions),

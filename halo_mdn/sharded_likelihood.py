@@ -30,6 +30,7 @@ from halo_mdn.poisson_process import (
     FixedFieldLikelihood,
     definition,
     fixed_field_likelihood,
+    has_fast_path,
 )
 from halo_mdn.sharding import (
     AXIS,
@@ -154,7 +155,7 @@ def _adjoint(bias: NeuralBias, params: Array, delta: Array, halos: ShardedCatalo
         )
         part = catalogue_with_ghosts(halos, bias._size)
         log_l = fixed_field_likelihood(bias, around, part)
-        if fast.applies(log_l):
+        if has_fast_path(log_l):
             value, delta_cot, params_cot = value_and_cotangents(log_l, params, around, axis=AXIS)
         else:
             value, (params_cot, delta_cot) = jax.value_and_grad(
@@ -232,7 +233,7 @@ def _part_value_and_grad(part: FixedFieldLikelihood, params: Array) -> tuple[Arr
     """A device's part of ln L and of its gradient."""
 
     plain = jax.value_and_grad(partial(definition, axis=AXIS), argnums=1)
-    if not fast.applies(part):
+    if not has_fast_path(part):
         return plain(part, params)
     by_table = partial(fast.value_and_grad_on_cpu, axis=AXIS)
     return lax.platform_dependent(part, params, cpu=by_table, default=plain)

@@ -11,18 +11,27 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from halo_mdn.bias import Bias
 from halo_mdn.catalogue import HaloCatalogue, as_completeness
 from halo_mdn.density import check_density
 from halo_mdn.errors import InputError
 from halo_mdn.grid import Grid
-from halo_mdn.mass_function import Mixture, log_component_integral, sample_log_mass
-from halo_mdn.mass_observation import EXACT, MassObservation
-from halo_mdn.network import NeuralBias, features_of_density, mixture_of_features
+from halo_mdn.mass_function import (
+    MassFunction,
+    Mixture,
+    log_component_integral,
+    sample_log_mass,
+)
+from halo_mdn.mass_observation import EXACT, MassObservation, gaussian
+from halo_mdn.network import features_of_density
+
+_LARGEST = 40.0  # e-folds above the threshold where the largest mass is looked for
+_HALVINGS = 50  # of that range: 4e-14 in ln M
 
 
 def simulate(
     key: Array,
-    bias: NeuralBias,
+    bias: Bias,
     params: ArrayLike,
     delta: ArrayLike,
     grid: Grid,
@@ -34,7 +43,9 @@ def simulate(
     """An exact draw of a halo catalogue.
 
     The number of halos of component k in voxel v is Poisson with the mean of its part of the
-    integral; ln M is a truncated Gaussian; the position is uniform in the voxel.
+    integral; ln M is a truncated Gaussian; the position is uniform in the voxel. Where the bias has
+    a dispersion, the intensity of each voxel is first multiplied by a draw of its gamma
+    distribution; where its mass function is no mixture, the integral is inverted numerically.
 
     Parameters
     ----------
@@ -62,7 +73,8 @@ def simulate(
         ``max_halos`` halos.
     """
     check_density(delta, grid.shape, bias.density_floor)
-    mixture, rate = _rates(bias, jnp.asarray(params), jnp.asarray(delta), grid, observation)
+    params = jnp.asarray(params)
+    mass_function, rate = _rates(bias, params, jnp.asarray(delta), grid, observation)
     margin, domain = grid.margin(bias._size), grid.domain_shape(bias._size)
     coverage = None if completeness is None else as_completeness(completeness, grid)
     if coverage is not None:
@@ -74,13 +86,14 @@ def simulate(
             f"these parameters predict {expected:.3g} halos, more than max_halos = {max_halos:.3g}"
         )
     rng = _generator(key)
-    counts = rng.poisson(np.asarray(rate, dtype=float))
+    rate, log_phi = np.asarray(rate, dtype=float), bias.log_dispersion(params)
+    if log_phi is not None:
+        phi = np.exp(float(log_phi))
+        rate = rate * rng.gamma(1 / phi, phi, rate.shape[1])
+    counts = rng.poisson(rate)
     component, flat = (np.repeat(index.ravel(), counts.ravel()) for index in np.indices(rate.shape))
-    log_mass = sample_log_mass(
-        1 - rng.random(len(flat)),
-        np.asarray(mixture.mean, dtype=float)[component, flat],
-        np.asarray(mixture.width, dtype=float)[component, flat],
-        log(bias.mass_threshold),
+    log_mass = _log_masses(
+        mass_function, component, flat, 1 - rng.random(len(flat)), log(bias.mass_threshold)
     )
     if not observation.is_exact:
         chance = np.exp(observation.log_completeness(log_mass, log(bias.mass_threshold)))
@@ -107,12 +120,40 @@ def _generator(key: Array) -> np.random.Generator:
     return np.random.default_rng(np.asarray(data).ravel())
 
 
+def _log_masses(
+    mass_function: MassFunction,
+    component: np.ndarray,
+    voxel: np.ndarray,
+    uniform: np.ndarray,
+    log_threshold: float,
+) -> np.ndarray:
+    """A log mass above the threshold for each halo, (H,), of its component in its voxel."""
+    if isinstance(mass_function, Mixture):
+        mean, width = (
+            np.asarray(field, dtype=float)[component, voxel]
+            for field in (mass_function.mean, mass_function.width)
+        )
+        return sample_log_mass(uniform, mean, width, log_threshold)
+    at_halos = mass_function.at(jnp.asarray(voxel))
+    log_left = np.asarray(at_halos.log_integral(log_threshold)) + np.log(uniform)
+    low = np.full(len(voxel), log_threshold)
+    high = low + _LARGEST
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        above = np.asarray(at_halos.log_integral(jnp.asarray(middle))) > log_left
+        low, high = np.where(above, middle, low), np.where(above, high, middle)
+    return low
+
+
 @partial(jax.jit, static_argnums=(0, 3, 4))
 def _rates(
-    bias: NeuralBias, params: Array, delta: Array, grid: Grid, observation: MassObservation
-) -> tuple[Mixture, Array]:
-    """Mixture of observed masses and expected counts per component and voxel, each (K, N)."""
-    mixture = mixture_of_features(bias, params, features_of_density(bias, delta, grid))
-    mixture = observation.blurred(mixture)
+    bias: Bias, params: Array, delta: Array, grid: Grid, observation: MassObservation
+) -> tuple[MassFunction, Array]:
+    """Mass function of observed masses, and expected counts per component and voxel, (K, N)."""
+    mass_function = bias.mass_function(params, features_of_density(bias, delta, grid))
+    if observation.is_exact and not isinstance(mass_function, Mixture):
+        log_all = mass_function.log_integral(log(bias.mass_threshold))
+        return mass_function, grid.voxel_volume * jnp.exp(log_all)[None]
+    mixture = observation.blurred(gaussian(mass_function))
     log_part = log_component_integral(mixture, log(bias.mass_threshold))
     return mixture, grid.voxel_volume * jnp.exp(log_part)

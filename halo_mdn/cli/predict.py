@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     params = params_of(fitted, bias)
     field, note = _field(arguments, config, fitted)
     check_density(field.delta, field.grid.shape, bias.density_floor)
-    field.grid.domain_shape(bias.kernel_size)  # type: ignore[arg-type]  # refuses small grids
+    field.grid.domain_shape(bias._size)  # refuses small grids
     voxels = " x ".join(map(str, field.grid.shape))
     sides = " x ".join(f"{side:g}" for side in dict.fromkeys(field.grid.box_size))
     display.say(f"{voxels} voxels, {sides} Mpc/h, {field.grid.boundary}: {note}")

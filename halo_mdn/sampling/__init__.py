@@ -7,6 +7,7 @@ from halo_mdn.sampling.coordinates import Coordinates as Coordinates
 from halo_mdn.sampling.coordinates import StandardisedField as StandardisedField
 from halo_mdn.sampling.coordinates import Whitened as Whitened
 from halo_mdn.sampling.coordinates import change_coordinates as change_coordinates
+from halo_mdn.sampling.coordinates import coordinates_at as coordinates_at
 from halo_mdn.sampling.initialisation import LogPosterior as LogPosterior
 from halo_mdn.sampling.initialisation import agrees_with as agrees_with
 from halo_mdn.sampling.initialisation import find_start as find_start

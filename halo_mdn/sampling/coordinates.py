@@ -97,6 +97,7 @@ class StandardisedField:
     @classmethod
     def at_halos(cls, log_likelihood: FixedFieldLikelihood, size: int = 512) -> StandardisedField:
         """Reference voxels evenly spaced among those that hold halos."""
+        assert isinstance(log_likelihood.bias, NeuralBias)
         voxel = np.asarray(log_likelihood.halo_voxel)
         order = np.argsort(voxel, kind="stable")
         order = order[np.asarray(log_likelihood.used)[order]]
@@ -152,6 +153,14 @@ def field_moments(
     z = npe_field(bias, blocks, features)
     # A dead channel has no spread; the floor keeps bijections finite there.
     return jnp.mean(z, axis=1), jnp.sqrt(jnp.var(z, axis=1) + SPREAD_FLOOR**2)
+
+
+def coordinates_at(log_likelihood: FixedFieldLikelihood) -> Coordinates:
+    """Good coordinates for a model: a network's standardised field, else its own parameters."""
+    if isinstance(log_likelihood.bias, NeuralBias):
+        return StandardisedField.at_halos(log_likelihood)
+    size = log_likelihood.bias.num_params
+    return Whitened.at(np.zeros(size), np.eye(size))
 
 
 class Composed(NamedTuple):

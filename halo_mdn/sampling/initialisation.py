@@ -18,9 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from halo_mdn.bias import Bias
 from halo_mdn.network import NeuralBias, mixture_of_features
 from halo_mdn.poisson_process import FixedFieldLikelihood, log_prior
-from halo_mdn.sampling.coordinates import StandardisedField
+from halo_mdn.sampling.coordinates import Coordinates, coordinates_at
 from halo_mdn.sampling.mirror import mirrored
 from halo_mdn.sampling.modes import Modes, modes_of, shared_chains
 from halo_mdn.sampling.newton import Summit, climb, positive_inverse
@@ -55,12 +56,12 @@ class LogPosterior:
     log_likelihood : FixedFieldLikelihood
     weight : float
         One over the fraction of the voxels in the likelihood, so that the prior keeps its place.
-    bias : NeuralBias
+    bias : Bias
     """
 
     log_likelihood: FixedFieldLikelihood
     weight: float
-    bias: NeuralBias
+    bias: Bias
 
     def __call__(self, params: Array) -> Array:
         return self.weight * self.log_likelihood(params) + log_prior(self.bias, params)
@@ -68,7 +69,7 @@ class LogPosterior:
 
 def find_start(
     log_likelihood: FixedFieldLikelihood,
-    bias: NeuralBias,
+    bias: Bias,
     key: jax.Array,
     *,
     num_chains: int = 4,
@@ -81,7 +82,7 @@ def find_start(
     log_likelihood
         From `halo_mdn.fixed_field_likelihood`.
     bias
-        The network.
+        The model.
     key
         Random key; the same key gives the same start.
     num_chains
@@ -105,7 +106,7 @@ def find_start(
     parts = [_part(log_likelihood, bias, size, rng) for size in _sizes(log_likelihood)]
     networks = in_threads(
         partial(_scaled_to_counts, parts[0]),
-        [_random_network(parts[0].log_likelihood, bias, rng) for _ in range(num_starts)],
+        [_random_params(parts[0].log_likelihood, bias, rng) for _ in range(num_starts)],
     )
     candidates = [params for params in networks if params is not None]
     if not candidates:
@@ -169,7 +170,7 @@ def modes_of_chains(posterior: LogPosterior, known: Modes | None, params: np.nda
     except ValueError:
         if not found:
             raise
-    return modes_of(posterior, found, StandardisedField.at_halos(posterior.log_likelihood))
+    return modes_of(posterior, found, coordinates_at(posterior.log_likelihood))
 
 
 def agrees_with(posterior: LogPosterior, draws: Draws) -> bool:
@@ -182,6 +183,8 @@ def agrees_with(posterior: LogPosterior, draws: Draws) -> bool:
 
 def _climb_mirrored(posterior: LogPosterior, summit: Summit) -> list[Summit]:
     """Where the mirror image of a network leads: random starts seldom show it."""
+    if not isinstance(posterior.bias, NeuralBias):
+        return []
     try:
         image = mirrored(posterior.bias, summit.params, posterior.log_likelihood.features)
         return _climb_all(posterior, [image], STEPS_AT_END)
@@ -202,7 +205,7 @@ def _sizes(log_likelihood: FixedFieldLikelihood) -> list[int]:
 
 
 def _part(
-    log_likelihood: FixedFieldLikelihood, bias: NeuralBias, size: int, rng: np.random.Generator
+    log_likelihood: FixedFieldLikelihood, bias: Bias, size: int, rng: np.random.Generator
 ) -> LogPosterior:
     """The posterior given random voxels and the halos in them, weighted up to the whole."""
     whole = log_likelihood.features.shape[1]
@@ -221,6 +224,16 @@ def _part(
         halo_voxel=jnp.asarray(voxel[inside], log_likelihood.halo_voxel.dtype),
     )
     return LogPosterior(part, whole / size, bias)
+
+
+def _random_params(
+    log_likelihood: FixedFieldLikelihood, bias: Bias, rng: np.random.Generator
+) -> np.ndarray:
+    """A random network, or a draw of the prior of another model."""
+    if isinstance(bias, NeuralBias):
+        return _random_network(log_likelihood, bias, rng)
+    drawn = bias.prior_scale * rng.normal(size=bias.num_params)
+    return drawn.astype(log_likelihood.features.dtype)
 
 
 def _random_network(
@@ -276,7 +289,7 @@ def _values(posterior: LogPosterior, params: Array) -> Array:
 def _climb_all(posterior: LogPosterior, candidates: list[np.ndarray], steps: int) -> list[Summit]:
     """Climb from every candidate, best summit first; those that cannot begin are left out."""
 
-    field = StandardisedField.at_halos(posterior.log_likelihood)
+    field = coordinates_at(posterior.log_likelihood)
 
     def attempt(params: np.ndarray) -> Summit | None:
         try:
@@ -303,8 +316,10 @@ def _has_spike(posterior: LogPosterior, summit: Summit) -> bool:
     catalogue, all the more where many halos share a mass (whole numbers of particles). Such
     summits say nothing about halos, however high they are.
     """
-    log_l = posterior.log_likelihood
-    mixture = mixture_of_features(posterior.bias, jnp.asarray(summit.params), log_l.halo_features)
+    log_l, bias = posterior.log_likelihood, posterior.bias
+    if not isinstance(bias, NeuralBias):
+        return False
+    mixture = mixture_of_features(bias, jnp.asarray(summit.params), log_l.halo_features)
     distance = (log_l.log_mass[None] - mixture.mean) / mixture.width
     log_share = mixture.log_amplitude - mixture.mean - jnp.log(mixture.width) - 0.5 * distance**2
     share = jax.nn.softmax(log_share, axis=0) * log_l.used[None]
@@ -315,7 +330,7 @@ class _Standardised(NamedTuple):
     """The posterior density of the parameters as a function of a latent vector."""
 
     posterior: LogPosterior
-    field: StandardisedField
+    field: Coordinates
 
     def __call__(self, latent: Array) -> Array:
         # No Jacobian: what is looked for is the mode of the parameters.
@@ -323,16 +338,16 @@ class _Standardised(NamedTuple):
 
 
 @jax.jit
-def _to_latent(field: StandardisedField, params: Array) -> Array:
+def _to_latent(field: Coordinates, params: Array) -> Array:
     return field.to_latent(params)
 
 
 @jax.jit
-def _to_params(field: StandardisedField, latent: Array) -> tuple[Array, Array]:
+def _to_params(field: Coordinates, latent: Array) -> tuple[Array, Array]:
     return field.to_params(latent), jax.jacfwd(field.to_params)(latent)
 
 
-def _in_params(summit: Summit, field: StandardisedField) -> Summit:
+def _in_params(summit: Summit, field: Coordinates) -> Summit:
     params, jacobian = map(np.asarray, _to_params(field, summit.params))
     # At a summit, where the gradient vanishes, second derivatives transform as a tensor.
     inverse = np.linalg.inv(jacobian)
@@ -346,7 +361,7 @@ def _start_at(
     rng: np.random.Generator,
     counts: list[int],
 ) -> Start:
-    field = StandardisedField.at_halos(posterior.log_likelihood)
+    field = coordinates_at(posterior.log_likelihood)
     modes = modes_of(posterior, summits, field)
     summits = sorted(summits, key=lambda summit: -summit.value)
     best, others = summits[0], ", ".join(f"{summit.value:.1f}" for summit in summits[1:])
