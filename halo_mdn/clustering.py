@@ -152,7 +152,7 @@ def _catalogue(
 ) -> np.ndarray:
     """Numbers of halos per voxel of the domain, shape (N,), drawn from the model."""
     rate = np.asarray(_rate(counts, jnp.asarray(params, counts.features.dtype)), dtype=float)
-    log_phi = counts.bias.log_dispersion(params)
+    log_phi = counts.bias.log_dispersion(jnp.asarray(params))
     if log_phi is not None:
         phi = np.exp(float(log_phi))
         rate = rate * random.gamma(1 / phi, phi, rate.shape)

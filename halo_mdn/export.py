@@ -16,9 +16,9 @@ from jax import Array
 from jax import export as jax_export
 
 from halo_mdn.adjoint import adjoint
+from halo_mdn.bias import Bias
 from halo_mdn.catalogue import HaloCatalogue
 from halo_mdn.errors import InputError
-from halo_mdn.network import NeuralBias
 
 PROGRAM = "program"
 ARGUMENTS = "halo_arguments"
@@ -27,7 +27,7 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
 def export_adjoint(
-    bias: NeuralBias, halos: HaloCatalogue, *, platforms: Sequence[str] | None = None
+    bias: Bias, halos: HaloCatalogue, *, platforms: Sequence[str] | None = None
 ) -> tuple[bytes, dict[str, np.ndarray]]:
     """Compile ln L and its gradients for one grid and one number of halos.
 
@@ -37,7 +37,7 @@ def export_adjoint(
 
     Parameters
     ----------
-    bias : NeuralBias
+    bias : Bias
     halos : HaloCatalogue
     platforms : sequence of {"cpu", "cuda", "rocm", "tpu"}, optional
         Where the program shall run; by default where it was made.
@@ -81,7 +81,7 @@ def export_adjoint(
 
 def write_adjoint(
     path: Path,
-    bias: NeuralBias,
+    bias: Bias,
     halos: HaloCatalogue,
     *,
     platforms: Sequence[str] | None = None,
@@ -110,7 +110,7 @@ def write_adjoint(
         raise InputError(f"cannot write {path}: {error.strerror}") from None
 
 
-def _description(bias: NeuralBias, halos: HaloCatalogue) -> dict[str, Any]:
+def _description(bias: Bias, halos: HaloCatalogue) -> dict[str, Any]:
     return {
         "params": {name: list(shape) for name, shape in bias.block_shapes.items()},
         "shape": list(halos.grid.shape),

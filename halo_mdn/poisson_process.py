@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 from math import exp, log, prod
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -80,7 +81,7 @@ class FixedFieldLikelihood:
     halo_voxel: Array
     log_mass: Array
     used: Array
-    bias: Bias
+    bias: Any  # a Bias; the fast path knows that it is a network
     grid: Grid
     num_catalogues: int
     observation: MassObservation = EXACT

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jax.tree_util import Partial
 from jax.typing import ArrayLike
 
 from halo_mdn.bias import Bias
@@ -35,10 +35,12 @@ from halo_mdn.poisson_process import (
 from halo_mdn.predictive import (
     ExpectedCounts,
     block_log_likelihood,
+    block_volume,
     evaluate,
     expected_counts,
     observed_counts,
     slab,
+    usable_blocks,
 )
 from halo_mdn.provenance import sha256_of, versions
 from halo_mdn.sampling.settings import Draws
@@ -133,7 +135,7 @@ def build(
         classes=classes,
         log_edges=log_edges,
         thinned=np.arange(params.shape[1])[::stride],
-        blocks_per_side=_usable_blocks(log_l, blocks_per_side),
+        blocks_per_side=usable_blocks(log_l, blocks_per_side),
         coords={"environment": list(classes.names), "mass_bin": _bin_names(log_edges)},
     )
     expected = evaluate(expected_counts(log_l, classes.label, log_edges), params)
@@ -265,7 +267,7 @@ def _predictive(
     block = block_of_voxel(log_l.grid, log_l.bias._size, fit.blocks_per_side)
     by_block = expected_counts(log_l, block, fit.log_edges[:1])
     in_blocks = evaluate(by_block, params)
-    log_blocks = _log_blocks(fit, block, params, in_blocks[..., 0])
+    log_blocks = block_log_likelihood(log_l, block, params, in_blocks[..., 0])
     expected = expected[:, fit.thinned]
     by_class = expected_counts(log_l, fit.classes.label, fit.log_edges)
     counts = _predicted(random, by_class, params, expected)
@@ -297,21 +299,11 @@ def _predictive(
     }
 
 
-def _log_blocks(
-    fit: _Fit, block: np.ndarray, params: np.ndarray, expected: np.ndarray
-) -> np.ndarray:
-    """Log-likelihood of the sub-boxes, (C, D, B); a Poisson process has a shorter way to it."""
-    if fit.log_l.bias.log_dispersion(params[0, 0]) is None:
-        return block_log_likelihood(fit.log_l, block, params, expected)
-    per_side = fit.blocks_per_side
-    return evaluate(Partial(lambda log_l, p: log_l.by_block(p, per_side), fit.log_l), params)
-
-
 def _predicted(
     random: np.random.Generator, counts: ExpectedCounts, params: np.ndarray, expected: np.ndarray
 ) -> np.ndarray:
     """Predicted numbers of halos for each draw, from their means or, if need be, beyond them."""
-    if counts.bias.log_dispersion(params[0, 0]) is None:
+    if counts.bias.log_dispersion(jnp.asarray(params[0, 0])) is None:
         return _poisson(random, expected)
     key = jax.random.key(int(random.integers(2**32)))
     return _poisson(random, evaluate(counts.scattered(key), params))
@@ -334,7 +326,7 @@ def _constants(fit: _Fit, delta: ArrayLike, clustered: Clustering) -> xr.Dataset
         "environment_volume": (("environment",), np.bincount(classes.label, weights=weight)),
         "environment_density": (("environment",), classes.density),
         "environment_quantile": (("environment_edge",), classes.edges),
-        "block_volume": (("block",), _block_volume(fit)),
+        "block_volume": (("block",), block_volume(log_l, fit.blocks_per_side)),
         "slab_depth": ((), columns.depth),
         "slab_density": (("x", "y"), columns.density),
         "slab_expected": (("x", "y"), columns.expected),
@@ -343,20 +335,6 @@ def _constants(fit: _Fit, delta: ArrayLike, clustered: Clustering) -> xr.Dataset
     }
     coords = {**log_l.bias.coords, **fit.coords, "axis": ["x", "y", "z"]}
     return _dataset(variables, coords)
-
-
-def _usable_blocks(log_l: FixedFieldLikelihood, wanted: int) -> int:
-    """So many sub-boxes per side that none lies in a border that is left out."""
-    margin = log_l.grid.margin(log_l.bias._size)
-    return min(wanted, *(n // (m + 1) for n, m in zip(log_l.grid.shape, margin, strict=True)))
-
-
-def _block_volume(fit: _Fit) -> np.ndarray:
-    """Volume of each sub-box in (Mpc/h)^3, times completeness and number of catalogues."""
-    grid, size = fit.log_l.grid, fit.log_l.bias._size
-    block = block_of_voxel(grid, size, fit.blocks_per_side)
-    weight = np.asarray(expected_counts(fit.log_l, block, fit.log_edges[:1]).weight, dtype=float)
-    return np.bincount(block, weights=weight, minlength=fit.blocks_per_side**3)
 
 
 def _attributes(log_l: FixedFieldLikelihood, draws: Draws, max_tree_depth: int) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.tree_util import Partial
 from jax.typing import ArrayLike
 
 from halo_mdn.bias import Bias
@@ -28,7 +29,7 @@ from halo_mdn.mass_function import MassFunction
 from halo_mdn.mass_observation import MassObservation
 from halo_mdn.network import NeuralBias, mixture_parameters
 from halo_mdn.overdispersion import gamma_weights
-from halo_mdn.poisson_process import FixedFieldLikelihood
+from halo_mdn.poisson_process import FixedFieldLikelihood, block_of_voxel
 from halo_mdn.threads import in_threads
 
 _NODES = 2048  # ln Lambda spans about 30 over them, and the error is (its step)^2/8: about 1e-4
@@ -161,8 +162,11 @@ def block_log_likelihood(
     """Log-likelihood of sub-boxes, (..., B), from their expected numbers of halos, (..., B).
 
     The same as ``log_l.by_block``, which evaluates the network at every voxel; here it is
-    evaluated only at the halos.
+    evaluated only at the halos, unless numbers scatter more than a Poisson process.
     """
+    if log_l.bias.log_dispersion(jnp.asarray(params[0, 0])) is not None:
+        per_side = round(expected.shape[-1] ** (1 / 3))
+        return evaluate(Partial(lambda log_l, p: log_l.by_block(p, per_side), log_l), params)
     used = np.asarray(log_l.used)
     voxel = np.asarray(log_l.halo_voxel)[used]
     coverage = None if log_l.halo_coverage is None else jnp.log(log_l.halo_coverage[used])
@@ -176,6 +180,21 @@ def block_log_likelihood(
         observation=log_l.observation,
     )
     return evaluate(sums, params) - expected
+
+
+def usable_blocks(log_l: FixedFieldLikelihood, wanted: int) -> int:
+    """So many sub-boxes per side that none lies in a border that is left out."""
+    margin = log_l.grid.margin(log_l.bias._size)
+    return min(wanted, *(n // (m + 1) for n, m in zip(log_l.grid.shape, margin, strict=True)))
+
+
+def block_volume(log_l: FixedFieldLikelihood, per_side: int) -> np.ndarray:
+    """Volume of each sub-box in (Mpc/h)^3, times completeness and number of catalogues, (B,)."""
+    block = block_of_voxel(log_l.grid, log_l.bias._size, per_side)
+    weight = log_l.grid.voxel_volume * log_l.num_catalogues * np.ones(len(block))
+    if log_l.completeness is not None:
+        weight = weight * np.asarray(log_l.completeness, dtype=float)
+    return np.bincount(block, weights=weight, minlength=per_side**3)
 
 
 def observed_counts(

@@ -21,6 +21,7 @@ COMMANDS = {
     "simulate": "make a mock universe from a seed: initial conditions, density, halos",
     "report": "make the report of a finished run again, from its posterior.nc",
     "predict": "draw halo catalogues from a finished run, on its field or another",
+    "compare": "rank models of the same halos by what they predict of halos left out",
     "joint": "infer initial conditions and bias together from halos",
     "serve": "answer outside samplers with ln L and its gradients over a socket",
     "export": "write ln L and its gradients to a file that JAX runs without this package",

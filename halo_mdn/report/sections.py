@@ -86,8 +86,15 @@ def learned(posterior: xr.DataTree) -> Section:
 
 
 def biased(posterior: xr.DataTree) -> Section:
-    """Linear bias and the kernel."""
+    """Linear bias and, where the model has one, the kernel."""
+    has_kernel = "kernel_weights" in posterior["posterior"].to_dataset()
     draws = posterior["posterior_predictive"].to_dataset()["linear_bias"]
+    kernel = Picture(
+        "kernel",
+        lambda: checks.kernel_figure(posterior),
+        "Profile of the kernel: posterior median and 95 % interval.",
+        wide=False,
+    )
     bins = [str(label) for label in draws["mass_bin"].values]
     flat = draws.values.reshape(-1, len(bins))
     low, middle, high = checks.quantiles(flat, 0.025, 0.5, 0.975)
@@ -102,14 +109,11 @@ def biased(posterior: xr.DataTree) -> Section:
          "automatic differentiation of the network. It equals the large-scale bias where a long "
          "mode does nothing else to the density of a voxel; it is a property of this field at "
          "this voxel size.",
-         "The kernel says from how far away the density matters: the share of each shell of cells "
-         "in the response to a uniform change, signs kept and normalised to absolute values of "
-         "sum one, so that the scale and the mirror image, which cannot be told apart, drop out."],
+         *(_KERNEL if has_kernel else ())],
         [Picture("linear_bias", lambda: checks.bias_figure(posterior),
                  "Linear bias by mass: posterior median and 95 % interval; horizontal bars are "
                  "the mass bins, the last one being open.", wide=False),
-         Picture("kernel", lambda: checks.kernel_figure(posterior),
-                 "Profile of the kernel: posterior median and 95 % interval.", wide=False)],
+         *((kernel,) if has_kernel else ())],
         [Table(("mass, Msun/h", "b1", "95 % interval"), rows)],
     )  # fmt: skip
 
@@ -232,6 +236,11 @@ def origin(posterior: xr.DataTree) -> Section:
     )  # fmt: skip
 
 
+_KERNEL = (
+    "The kernel says from how far away the density matters: the share of each shell of cells in "
+    "the response to a uniform change, signs kept and normalised to absolute values of sum one, so "
+    "that the scale and the mirror image, which cannot be told apart, drop out.",
+)
 _HEAD = ("quantity", "mean", "sd", "MCSE", "R-hat", "bulk ESS", "tail ESS")
 
 

@@ -34,15 +34,13 @@ class LikelihoodServer:
 
     Parameters
     ----------
-    bias : NeuralBias
+    bias : Bias
     halos : HaloCatalogue
     max_clients : int
         Further clients are refused; each may hold a few arrays of the size of the field.
     """
 
-    def __init__(
-        self, bias: hm.NeuralBias, halos: hm.HaloCatalogue, *, max_clients: int = 16
-    ) -> None:
+    def __init__(self, bias: hm.Bias, halos: hm.HaloCatalogue, *, max_clients: int = 16) -> None:
         self._bias, self._halos, self._max_clients = bias, halos, max_clients
         self._clients: dict[socket.socket, Thread] = {}
         self._changing = Lock()

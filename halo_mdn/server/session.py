@@ -34,12 +34,12 @@ class Session:
 
     Parameters
     ----------
-    bias : NeuralBias
+    bias : Bias
     halos : HaloCatalogue
         Replaced, for this session alone, by the mock that the client asks for.
     """
 
-    def __init__(self, bias: hm.NeuralBias, halos: hm.HaloCatalogue) -> None:
+    def __init__(self, bias: hm.Bias, halos: hm.HaloCatalogue) -> None:
         self._bias = bias
         self._halos = replace(halos, position=None)
         self._delta: np.ndarray | None = None
@@ -113,7 +113,7 @@ class Session:
         return [np.column_stack([mock.position, mock.mass]).astype("<f8")]
 
 
-def description(bias: hm.NeuralBias, halos: hm.HaloCatalogue) -> dict[str, Any]:
+def description(bias: hm.Bias, halos: hm.HaloCatalogue) -> dict[str, Any]:
     """What a client is told of the likelihood."""
     return {
         "num_params": bias.num_params,

@@ -1,0 +1,126 @@
+"""`run_inference.py compare RUN_FOLDER ...`: rank models of the same data by what they predict."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from halo_mdn import posterior as container
+from halo_mdn.comparison import check_same_blocks, check_same_data, score, second_realisation
+from halo_mdn.config import DataConfig, RuntimeConfig, load_config
+from halo_mdn.errors import InputError
+from halo_mdn.fitted import bias_of, config_of, params_of
+from halo_mdn.io import RunData, load_data
+from halo_mdn.progress import Display
+from halo_mdn.provenance import sha256_of
+from halo_mdn.report.comparison import comparison_text, write_comparison
+from halo_mdn.run_folder import POSTERIOR
+from halo_mdn.runtime import set_up_jax
+
+_SAME_VOXEL = 0.05  # relative difference of voxel sides that a bias can be expected to bear
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The runs, and what else to score them on."""
+    parser.description = (
+        "Rank models that were fitted to the same halos: each sub-box left out in turn (PSIS-LOO), "
+        "and optionally a second field with its halos. Differences come with standard errors of "
+        "the differences."
+    )
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN_FOLDER", help=f"finished runs, folders with a {POSTERIOR}"
+    )
+    parser.add_argument(
+        "--second",
+        metavar="FILE",
+        help="halos that were not fitted: an exchange file (.h5), or a run file (.toml) of which "
+        "only the table [data] is read",
+    )
+    parser.add_argument(
+        "--output", metavar="FOLDER", help="default: comparison, beside the first run"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compare, show the table and write it."""
+    folders = [Path(text) for text in arguments.runs]
+    names = _names(folders)
+    if len(names) < 2:
+        raise InputError("one run was given, expected at least two to compare")
+    posteriors = {
+        name: container.read(folder / POSTERIOR)
+        for name, folder in zip(names, folders, strict=True)
+    }
+    check_same_data(posteriors)
+    configs = [config_of(posterior) for posterior in posteriors.values()]
+    set_up_jax(RuntimeConfig(precision=configs[0].runtime.precision))
+    display = Display()
+    second = _second(arguments.second, posteriors) if arguments.second else {}
+    scores = [score(name, tree, second.get(name)) for name, tree in posteriors.items()]
+    display.say(comparison_text(scores))
+    output = Path(arguments.output) if arguments.output else folders[0].parent / "comparison"
+    for path in write_comparison(scores, output, second=arguments.second or ""):
+        display.say(f"wrote {path}")
+    return 0
+
+
+def _names(folders: list[Path]) -> list[str]:
+    """The folders' names; their paths where two have the same."""
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        names = [str(folder) for folder in folders]
+    if len(set(names)) < len(names):
+        raise InputError("a run was given twice, expected different ones")
+    return names
+
+
+def _second(file: str, posteriors: dict[str, xr.DataTree]) -> dict[str, np.ndarray]:
+    """Scores on the second realisation, (B,) for each model."""
+    elpd, blocks = {}, {}
+    for name, posterior in posteriors.items():
+        config = config_of(posterior)
+        bias = bias_of(config)
+        data = load_data(_second_config(Path(file), config.data))
+        _check_second(file, data, posterior)
+        draws = posterior["log_likelihood"].to_dataset()["draw"].values
+        params = params_of(posterior, bias)[:, draws]
+        elpd[name], blocks[name] = second_realisation(bias, params, data)
+        first = next(iter(blocks))
+        check_same_blocks(first, blocks[first], name, blocks[name])
+    return elpd
+
+
+def _second_config(path: Path, fitted: DataConfig) -> DataConfig:
+    if path.suffix == ".toml":
+        return load_config(path).data
+    if path.suffix not in (".h5", ".hdf5"):
+        raise InputError(
+            f"--second is {path}, expected an exchange file (.h5) or a run file (.toml)"
+        )
+    return DataConfig(
+        field=str(path),
+        catalogue=(str(path),),
+        boundary=fitted.boundary,
+        mass_threshold=fitted.mass_threshold,
+        below_threshold=fitted.below_threshold,
+        density_floor=fitted.density_floor,
+        mass_scatter=fitted.mass_scatter,
+        threshold_completeness=fitted.threshold_completeness,
+        completeness_slope=fitted.completeness_slope,
+    )
+
+
+def _check_second(file: str, data: RunData, posterior: xr.DataTree) -> None:
+    halos = data.halos
+    if sha256_of(halos.voxel, halos.log_mass, halos.selected) == posterior.attrs["halos_sha256"]:
+        raise InputError(f"--second {file} holds the halos that were fitted, expected others")
+    constant = posterior["constant_data"].to_dataset()
+    ours = constant["box_size"].values / constant["grid_shape"].values
+    if np.abs(np.array(halos.grid.voxel_size) / ours - 1).max() > _SAME_VOXEL:
+        raise InputError(
+            f"--second {file} has voxels of {halos.grid.voxel_size[0]:.4g} Mpc/h, the fits had "
+            f"{ours[0]:.4g}: a bias holds at the resolution at which it was learned"
+        )
