@@ -204,12 +204,17 @@ def remarks(scores: Sequence[Score]) -> list[str]:
     lines = []
     for s in scores:
         if s.grade == "do not use":
-            lines.append(f"{s.name}: its sampling did not pass ({s.grade}); its scores may move.")
+            lines.append(
+                f"{s.name}: its sampling did not converge ({s.grade}), so its scores may move."
+            )
         if s.num_unreliable:
+            advice = "score a second realisation with --second" if s.second is None else (
+                "rely on the second realisation"
+            )
             lines.append(
                 f"{s.name}: {s.num_unreliable} of {len(s.pareto_k)} sub-boxes have Pareto "
-                f"k > {PARETO_K} (largest {np.max(s.pareto_k):.2f}), so its leave-one-out score is "
-                "not reliable: score a second realisation with --second."
+                f"k > {PARETO_K} (largest {np.max(s.pareto_k):.2f}), so its left-out score is not "
+                f"reliable: {advice}."
             )
     return lines + [line for name in ("loo", "second") for line in _undecided(scores, name)]
 

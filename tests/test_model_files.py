@@ -8,9 +8,33 @@ from pathlib import Path
 
 import pytest
 
+import halo_mdn as hm
+from halo_mdn.config import DataConfig, ModelConfig, RunConfig
 from halo_mdn.errors import InputError
-from halo_mdn.model_files import find_run_file, is_installed, load_model, shipped_folder
+from halo_mdn.fitted import bias_of
+from halo_mdn.model_files import (
+    find_run_file,
+    is_installed,
+    load_bias,
+    load_model,
+    shipped_folder,
+)
 
+OWN_BIAS = """
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import halo_mdn as hm
+
+
+@dataclass(frozen=True)
+class Bias(hm.NeuralBias):
+    components: int = 1
+
+
+def model(bias: Bias, log_likelihood: hm.FixedFieldLikelihood) -> None: ...
+"""
 OWN_MODEL = "def model(bias, log_likelihood):\n    return 'mine'\n"
 
 
@@ -22,6 +46,41 @@ def test_an_own_copy_is_loaded_by_path(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(OWN_MODEL)
     assert load_model(str(path))(None, None) == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("neural_bias", hm.NeuralBias),
+        ("power_law", hm.TruncatedPowerLaw),
+        ("overdispersed", hm.OverdispersedBias),
+    ],
+)
+def test_a_model_file_says_which_bias_it_is_for(name: str, kind: type[hm.Bias]) -> None:
+    model, data = ModelConfig(name=name), DataConfig(mass_threshold=3e12, density_floor=0.1)
+    bias = bias_of(RunConfig(model=model, data=data))
+    assert type(bias) is kind
+    assert (bias.mass_threshold, bias.density_floor) == (3e12, 0.1)
+
+
+def test_a_bias_of_ones_own_gets_the_settings_that_it_knows(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(OWN_BIAS)
+    bias = bias_of(RunConfig(model=ModelConfig(name=str(path), kernel_size=(5,))))
+    assert type(bias).__name__ == "Bias" and bias.kernel_size == (5, 5, 5)
+
+
+def test_a_setting_that_the_model_does_not_have_is_refused() -> None:
+    config = RunConfig(model=ModelConfig(name="power_law", components=3))
+    with pytest.raises(InputError, match="model.components is 3, but the model power_law has no"):
+        bias_of(config)
+
+
+def test_a_bias_that_is_none_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(OWN_MODEL + "Bias = dict\n")
+    with pytest.raises(InputError, match="expected a dataclass that inherits from"):
+        load_bias(str(path))
 
 
 @pytest.mark.parametrize(

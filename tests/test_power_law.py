@@ -101,7 +101,9 @@ def test_the_start_is_a_summit_near_the_truth() -> None:
     at_truth = float(posterior(jnp.asarray(PARAMS)))
     # The maximum lies above the truth by half a chi-squared of six parameters.
     assert at_truth <= start.log_posterior[0] < at_truth + 15
-    np.testing.assert_allclose(jax.grad(posterior)(start.location), 0, atol=1)
+    slope = np.asarray(jax.grad(posterior)(start.location))
+    # What is left to gain, by the curvature that was found there, in nats.
+    assert slope @ start.inverse_mass @ slope / 2 < 0.01
 
 
 @pytest.mark.parametrize(
