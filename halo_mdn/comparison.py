@@ -208,8 +208,10 @@ def remarks(scores: Sequence[Score]) -> list[str]:
                 f"{s.name}: its sampling did not converge ({s.grade}), so its scores may move."
             )
         if s.num_unreliable:
-            advice = "score a second realisation with --second" if s.second is None else (
-                "rely on the second realisation"
+            advice = (
+                "score a second realisation with --second"
+                if s.second is None
+                else ("rely on the second realisation")
             )
             lines.append(
                 f"{s.name}: {s.num_unreliable} of {len(s.pareto_k)} sub-boxes have Pareto "

@@ -25,7 +25,7 @@ import numpy as np
 from jax import Array
 
 from halo_mdn.errors import InputError
-from halo_mdn.network import mixture_of_features
+from halo_mdn.network import NeuralBias, mixture_of_features
 from halo_mdn.poisson_process import FixedFieldLikelihood
 from halo_mdn.threads import in_threads
 
@@ -80,6 +80,11 @@ def compress(
         tolerance asks for more than half as many nodes as there are voxels.
     """
     bias = log_likelihood.bias
+    if type(bias) is not NeuralBias:
+        raise InputError(
+            f"the likelihood of {type(bias).__name__} cannot be compressed, only that of the "
+            "neural bias: set sampler.likelihood to exact"
+        )
     if bias.multipoles != (0,):
         raise InputError(
             f"the likelihood cannot be compressed with multipoles {bias.multipoles}, only with "

@@ -29,9 +29,6 @@ from halo_mdn.special import log_erfcx
 class MassFunction(Protocol):
     """n(M) of many environments (voxels) at once; a pytree."""
 
-    def at(self, voxel: Array) -> MassFunction:
-        """Of some of the environments."""
-
     def log_density(self, log_mass: Array | float) -> Array:
         """``ln n(M)``, per (Mpc/h)^3 and per Msun/h, for one mass or one per environment."""
 
@@ -49,10 +46,6 @@ class Mixture(NamedTuple):
     log_amplitude: Array
     mean: Array
     width: Array
-
-    def at(self, voxel: Array) -> Mixture:
-        """See :class:`MassFunction`."""
-        return Mixture(*(field[:, voxel] for field in self))
 
     def log_density(self, log_mass: Array | float) -> Array:
         """See :class:`MassFunction`."""

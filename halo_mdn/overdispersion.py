@@ -69,7 +69,7 @@ def mixed_terms(
     Parameters
     ----------
     log_l : FixedFieldLikelihood
-        Of a single catalogue.
+        Of a single catalogue, and exact: its weights are completeness, not numbers of voxels.
     log_n : array (H,)
         ``ln[c n(M_i)]`` of each halo.
     log_expected : array (N,)

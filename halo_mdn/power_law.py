@@ -57,10 +57,6 @@ class PressSchechter(NamedTuple):
     log_knee: Array
     log_threshold: Array
 
-    def at(self, voxel: Array) -> PressSchechter:
-        """Of some of the voxels."""
-        return self._replace(log_number=self.log_number[voxel])
-
     def log_density(self, log_mass: Array | float) -> Array:
         """``ln n(M)``, per (Mpc/h)^3 and per Msun/h."""
         u = jnp.asarray(log_mass)

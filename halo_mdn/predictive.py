@@ -192,8 +192,8 @@ def block_volume(log_l: FixedFieldLikelihood, per_side: int) -> np.ndarray:
     """Volume of each sub-box in (Mpc/h)^3, times completeness and number of catalogues, (B,)."""
     block = block_of_voxel(log_l.grid, log_l.bias._size, per_side)
     weight = log_l.grid.voxel_volume * log_l.num_catalogues * np.ones(len(block))
-    if log_l.completeness is not None:
-        weight = weight * np.asarray(log_l.completeness, dtype=float)
+    if log_l.weight is not None:
+        weight = weight * np.asarray(log_l.weight, dtype=float)
     return np.bincount(block, weights=weight, minlength=per_side**3)
 
 

@@ -74,7 +74,8 @@ def simulate(
     """
     check_density(delta, grid.shape, bias.density_floor)
     params = jnp.asarray(params)
-    mass_function, rate = _rates(bias, params, jnp.asarray(delta), grid, observation)
+    delta = jnp.asarray(delta)
+    mass_function, rate = _rates(bias, params, delta, grid, observation)
     margin, domain = grid.margin(bias._size), grid.domain_shape(bias._size)
     coverage = None if completeness is None else as_completeness(completeness, grid)
     if coverage is not None:
@@ -92,9 +93,16 @@ def simulate(
         rate = rate * rng.gamma(1 / phi, phi, rate.shape[1])
     counts = rng.poisson(rate)
     component, flat = (np.repeat(index.ravel(), counts.ravel()) for index in np.indices(rate.shape))
-    log_mass = _log_masses(
-        mass_function, component, flat, 1 - rng.random(len(flat)), log(bias.mass_threshold)
-    )
+    uniform, log_threshold = 1 - rng.random(len(flat)), log(bias.mass_threshold)
+    if isinstance(mass_function, Mixture):
+        mean, width = (
+            np.asarray(field, dtype=float)[component, flat]
+            for field in (mass_function.mean, mass_function.width)
+        )
+        log_mass = sample_log_mass(uniform, mean, width, log_threshold)
+    else:
+        features = features_of_density(bias, delta, grid)[:, flat]
+        log_mass = _inverted(bias.mass_function(params, features), uniform, log_threshold)
     if not observation.is_exact:
         chance = np.exp(observation.log_completeness(log_mass, log(bias.mass_threshold)))
         detected = rng.random(len(flat)) < chance
@@ -120,23 +128,10 @@ def _generator(key: Array) -> np.random.Generator:
     return np.random.default_rng(np.asarray(data).ravel())
 
 
-def _log_masses(
-    mass_function: MassFunction,
-    component: np.ndarray,
-    voxel: np.ndarray,
-    uniform: np.ndarray,
-    log_threshold: float,
-) -> np.ndarray:
-    """A log mass above the threshold for each halo, (H,), of its component in its voxel."""
-    if isinstance(mass_function, Mixture):
-        mean, width = (
-            np.asarray(field, dtype=float)[component, voxel]
-            for field in (mass_function.mean, mass_function.width)
-        )
-        return sample_log_mass(uniform, mean, width, log_threshold)
-    at_halos = mass_function.at(jnp.asarray(voxel))
+def _inverted(at_halos: MassFunction, uniform: np.ndarray, log_threshold: float) -> np.ndarray:
+    """Log masses above the threshold, (H,), from uniform numbers, by bisection of the integral."""
     log_left = np.asarray(at_halos.log_integral(log_threshold)) + np.log(uniform)
-    low = np.full(len(voxel), log_threshold)
+    low = np.full(len(uniform), log_threshold)
     high = low + _LARGEST
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
