@@ -38,6 +38,7 @@ import xarray as xr
 from scipy.special import logsumexp
 
 from halo_mdn import count_checks, power_scaling
+from halo_mdn.compression_check import compression_findings
 from halo_mdn.mode_report import mode_findings
 from halo_mdn.posterior import FUNCTION_NAMES, build, read, replace_file, write
 from halo_mdn.verdict import Row, RunStatistics, Verdict, verdict
@@ -79,6 +80,8 @@ class Summary:
         Observed and expected numbers of halos, as lines of text.
     modes : tuple of str
         Which modes there are and where the chains were, as lines of text.
+    compression : str
+        How far a compressed likelihood was from the exact one; empty where that was sampled.
     """
 
     rows: tuple[Row, ...]
@@ -86,6 +89,7 @@ class Summary:
     verdict: Verdict
     counts: tuple[str, ...] = ()
     modes: tuple[str, ...] = ()
+    compression: str = ""
 
     def to_text(self) -> str:
         """The aligned table, with the statistics of the run above it."""
@@ -97,6 +101,8 @@ class Summary:
             lines += [_text_line(row, width) for row in self.rows if row.kind == kind]
         if any(not row.decides for row in self.rows if row.kind == "function"):
             lines += ["", "* beyond the data: few or no halos there, so it does not decide"]
+        if self.compression:
+            lines += ["", "Compressed likelihood", self.compression]
         if self.modes:
             lines += ["", "Modes", *self.modes]
         prior = power_scaling.sentences(self.rows)
@@ -177,9 +183,22 @@ def summarise(posterior: xr.DataTree) -> Summary:
     rows = power_scaling.with_sensitivity(table(posterior), posterior)
     statistics = run_statistics(posterior)
     modes = mode_findings(posterior)
-    judged = verdict(rows, statistics, modes=modes, remark=count_checks.misfit(posterior))
-    counts = tuple(count_checks.lines(posterior))
-    return Summary(rows, statistics, judged, counts, tuple(modes.lines() if modes else ()))
+    compression = compression_findings(posterior)
+    judged = verdict(
+        rows,
+        statistics,
+        modes=modes,
+        compression=compression,
+        remark=count_checks.misfit(posterior),
+    )
+    return Summary(
+        rows,
+        statistics,
+        judged,
+        counts=tuple(count_checks.lines(posterior)),
+        modes=tuple(modes.lines() if modes else ()),
+        compression=compression.line() if compression else "",
+    )
 
 
 def table(posterior: xr.DataTree) -> tuple[Row, ...]:

@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from halo_mdn.compression_check import CompressionFindings
 from halo_mdn.mode_report import ModeFindings
 
 Grade = Literal["trust", "use with care", "do not use"]
@@ -158,6 +159,7 @@ def verdict(
     run: RunStatistics,
     *,
     modes: ModeFindings | None = None,
+    compression: CompressionFindings | None = None,
     remark: str | None = None,
 ) -> Verdict:
     """Judge a run by its identified functions.
@@ -169,6 +171,8 @@ def verdict(
     run : RunStatistics
     modes : ModeFindings, optional
         Which modes there are, and which of them the chains saw.
+    compression : CompressionFindings, optional
+        How far a compressed likelihood was from the exact one.
     remark : str, optional
         What else there is to say about the predictions; it does not change the grade.
 
@@ -184,7 +188,13 @@ def verdict(
     trouble = modes.problem() if modes is not None else None
     if modes is not None and trouble is not None:
         problems, advice = [trouble, *problems], modes.advice() + advice
+    offset = compression.problem() if compression is not None else None
+    if offset is not None:
+        problems = [offset, *problems]
+        advice = ("Set sampler.likelihood to exact.", *advice)
     grade = _grade(deciding, run, problems)
+    if compression is not None and compression.hopeless:
+        grade = "do not use"
     if modes is not None and modes.missing > MISSING_CARE and not modes.doubtful.any():
         grade = "do not use"
     if grade == "trust":

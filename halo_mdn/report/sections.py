@@ -158,6 +158,7 @@ def sampled(posterior: xr.DataTree, summary: Summary) -> Section:
          "Where chains agree, their rank histograms are flat. Quantities marked * lie beyond the "
          "data and do not decide.",
          *summary.statistics.lines(),
+         *([summary.compression] if summary.compression else []),
          *summary.modes],
         [Picture("traces", lambda: figures.trace_figure(posterior),
                  "The functions that mix worst: draws of each chain, and their ranks."),

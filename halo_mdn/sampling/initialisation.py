@@ -38,7 +38,7 @@ STEPS = 30  # of each climb on a part
 STEPS_AT_END = 60  # on the whole box
 FINALISTS = 3
 NARROWEST = 0.01  # width in ln M of a believable component; no halo mass is known to 1 per cent
-AGREEMENT = 0.1  # nats; an approximate likelihood may differ by less between draws
+AGREEMENT = 1.0  # nats; a compressed likelihood differs by less between draws
 OVERDISPERSION = 2.0  # deviations of the chain starts, in units of the posterior's
 
 

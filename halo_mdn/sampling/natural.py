@@ -26,10 +26,16 @@ from jax import Array
 
 from halo_mdn.network import HEADS, NeuralBias
 from halo_mdn.poisson_process import FixedFieldLikelihood
-from halo_mdn.sampling.coordinates import Coordinates, StandardisedField, field_moments
+from halo_mdn.sampling.coordinates import (
+    Coordinates,
+    StandardisedField,
+    coordinates_at,
+    field_moments,
+)
 from halo_mdn.special import log_softplus
 
 REFERENCES = (-0.5, 1.5)  # points in z, in spreads around its mean over voxels with halos
+USUAL_PIVOT = 0.7  # of ln M above the threshold, where there are no halos: their usual median
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=("features", "pivot"), meta_fields=("bias",))
@@ -47,7 +53,7 @@ class NaturalMixture:
     pivot : scalar
         ``ln M_pivot - ln M_th``.
     bias : NeuralBias
-        One to which the coordinates :func:`apply`.
+        One whose heads are linear in one NPE field.
     """
 
     features: Array
@@ -117,24 +123,40 @@ class NaturalMixture:
         return jnp.stack([amplitude, gaps, width])
 
 
-def apply(bias: NeuralBias) -> bool:
-    """Whether heads are linear in one NPE field, so that two points of it tell everything."""
+def coordinates_for(log_likelihood: FixedFieldLikelihood, points: np.ndarray) -> Coordinates:
+    """The best coordinates for a likelihood: natural where they apply, else the usual ones.
+
+    They apply to a network whose heads are linear in one NPE field, and at points where they can
+    be computed: those with a component that halos know nothing of may be out of range.
+
+    Parameters
+    ----------
+    log_likelihood : FixedFieldLikelihood
+    points : array (C, P)
+        Parameters that must have coordinates, such as the chains' starts.
+    """
+    bias = log_likelihood.bias
+    usual = coordinates_at(log_likelihood)
+    if not isinstance(usual, StandardisedField) or not _is_linear_in_one_field(bias):
+        return usual
+    log_mass = np.asarray(log_likelihood.log_mass)[np.asarray(log_likelihood.used)]
+    pivot = np.median(log_mass) - log(bias.mass_threshold) if len(log_mass) else USUAL_PIVOT
+    dtype = log_likelihood.features.dtype
+    natural = NaturalMixture(usual.features, jnp.asarray(pivot, dtype), bias)
+    return natural if _holds(natural, jnp.asarray(points, dtype)) else usual
+
+
+def _is_linear_in_one_field(bias: NeuralBias) -> bool:
     return not bias.hidden_layers and bias.filters * len(bias.multipoles) == 1
 
 
-def coordinates_for(log_likelihood: FixedFieldLikelihood) -> Coordinates:
-    """The best coordinates for a likelihood: natural where they apply, else a standardised field.
-
-    The pivot is the median halo mass.
-    """
-    standardised = StandardisedField.at_halos(log_likelihood)
-    bias = log_likelihood.bias
-    if not apply(bias):
-        return standardised
-    log_mass = np.asarray(log_likelihood.log_mass)[np.asarray(log_likelihood.used)]
-    pivot = np.median(log_mass) - log(bias.mass_threshold) if len(log_mass) else 0.5
-    dtype = log_likelihood.features.dtype
-    return NaturalMixture(standardised.features, jnp.asarray(pivot, dtype), bias)
+def _holds(coordinates: NaturalMixture, points: Array) -> bool:
+    """Whether the points have coordinates from which they come back."""
+    latent = jax.vmap(coordinates.to_latent)(points)
+    error = jnp.abs(jax.vmap(coordinates.to_params)(latent) - points) / (1 + jnp.abs(points))
+    volumes = jax.vmap(coordinates.log_det)(latent)
+    tolerance = jnp.sqrt(jnp.finfo(points.dtype).eps)
+    return bool(jnp.all(error < tolerance) & jnp.all(jnp.isfinite(volumes)))
 
 
 def _inverse_log_softplus(y: Array) -> Array:
