@@ -19,6 +19,7 @@ import numpy as np
 import halo_mdn as hm
 from benchmarks import notebook
 from benchmarks.timing import Timing, compare, counting_compilations, ratio
+from halo_mdn.compressed import compress
 
 # A real mass function, for which the notebook's formulas neither overflow nor underflow.
 PARAMS = np.array(
@@ -53,6 +54,20 @@ def fixed_field(size: int, num_halos: int, rounds: int) -> dict[str, Timing]:
     return compare(functions, rounds)
 
 
+def compressed(size: int, num_halos: int, rounds: int) -> dict[str, Timing]:
+    """Value and gradient in the parameters, with the field reduced to nodes."""
+    delta, halos = example(size, num_halos)
+    log_l = hm.fixed_field_likelihood(BIAS, delta, halos)
+    trials = PARAMS + 0.01 * np.random.default_rng(0).normal(size=(6, len(PARAMS)))
+    small = compress(log_l, PARAMS, trials, tolerance=0.3).log_likelihood
+    params, delta = jnp.asarray(PARAMS), jnp.asarray(delta)
+    functions = {
+        "notebook": (jax.value_and_grad(notebook.log_likelihood), (params, delta, halos)),
+        "halo_mdn": (jax.value_and_grad(lambda p, log_l: log_l(p)), (params, small)),
+    }
+    return compare(functions, rounds)
+
+
 def adjoint(size: int, num_halos: int, rounds: int) -> dict[str, Timing]:
     """Value and gradients in the field and the parameters."""
     delta, halos = example(size, num_halos)
@@ -68,8 +83,11 @@ def adjoint(size: int, num_halos: int, rounds: int) -> dict[str, Timing]:
 def rows(options: argparse.Namespace) -> Iterator[list[str]]:
     """The rows of the table, one measurement each."""
     cases = [(64, n) for n in options.halos] + [(n, 35_000) for n in options.grids]
-    for what, measure in (("fixed field", fixed_field), ("adjoint", adjoint)):
+    whats = {"fixed field": fixed_field, "compressed": compressed, "adjoint": adjoint}
+    for what, measure in whats.items():
         for size, num_halos in cases:
+            if what == "compressed" and size < 64:
+                continue  # not worth it
             rounds = max(3, int(options.rounds * (64 / size) ** 3)) if size > 64 else options.rounds
             timings = measure(size, num_halos, rounds)
             ours = timings["halo_mdn"]

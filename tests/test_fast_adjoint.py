@@ -44,3 +44,32 @@ def test_agrees_with_automatic_differentiation(params, boundary):
     # Rounding: gradients are sums of a few hundred terms of either sign.
     for a, b in zip(got, (value, delta_cot, params_cot), strict=True):
         assert np.max(np.abs(a - b)) < 1e-11 * np.max(np.abs(b))
+
+
+@pytest.mark.parametrize("boundary", ["periodic", "interior"])
+def test_the_size_of_chunks_does_not_matter(boundary):
+    rng = np.random.default_rng(6)
+    shape = (12, 6, 5)
+    delta = np.exp(0.8 * rng.normal(size=shape)) - 1
+    grid = hm.Grid(shape, (48.0, 24.0, 20.0), boundary)
+    voxel = rng.integers(0, shape, size=(80, 3))
+    halos = hm.HaloCatalogue.from_voxels(voxel, np.log(2e12) + rng.exponential(size=80), grid)
+    whole = hm.adjoint(hm.NeuralBias(), REALISTIC, delta, halos, chunk_size=10**6)
+    for chunk_size in (1, 61, 100):  # one plane, two planes, three planes of 30 voxels
+        part = hm.adjoint(hm.NeuralBias(), REALISTIC, delta, halos, chunk_size=chunk_size)
+        for a, b in zip(part, whole, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12 * np.max(np.abs(b)))
+    with pytest.raises(hm.InputError, match="chunk_size"):
+        hm.adjoint(hm.NeuralBias(), REALISTIC, delta, halos, chunk_size=0)
+
+
+def test_an_empty_cell_shows():
+    """Traced, nothing can be refused; the result must not look like a number."""
+    delta = jnp.full((4, 4, 4), 0.1).at[1, 2, 3].set(-1.0)
+    grid = hm.Grid((4, 4, 4), (16.0, 16.0, 16.0))
+    halos = hm.HaloCatalogue.from_voxels(np.array([[0, 0, 0]]), np.array([29.0]), grid)
+    traced = jax.jit(lambda d: hm.adjoint(hm.NeuralBias(), REALISTIC, d, halos))
+    assert not np.isfinite(traced(delta).value)
+    floored = jax.jit(lambda d: hm.adjoint(hm.NeuralBias(density_floor=0.1), REALISTIC, d, halos))
+    got = floored(delta)
+    assert np.isfinite(got.value) and got.delta_cot[1, 2, 3] == 0
