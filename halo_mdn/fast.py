@@ -178,8 +178,11 @@ def from_activation(
     same table, or none.
     """
     result, trusted = from_table(log_l, params, t, t_halos, axis)
-    exact = lambda *args: AtActivation(*by_definition(*args, axis))  # noqa: E731
-    return lax.cond(trusted, lambda *_: result, exact, log_l, params, t, t_halos)
+
+    def exact() -> AtActivation:
+        return AtActivation(*by_definition(log_l, params, t, t_halos, axis))
+
+    return lax.cond(trusted, lambda: result, exact)
 
 
 def from_table(

@@ -63,7 +63,7 @@ def _chunked(
     size = min(CHUNK, len(t))
     padding = (0, -len(t) % size)
     weight = jnp.ones_like(t) if weight is None else weight
-    chunks = [jnp.pad(array, padding).reshape(-1, size) for array in (t, weight)]
+    t_rows, weight_rows = (jnp.pad(array, padding).reshape(-1, size) for array in (t, weight))
 
     def step(
         carry: tuple[Array, Array], chunk: tuple[Array, Array]
@@ -72,5 +72,5 @@ def _chunked(
         return (carry[0] + value, carry[1] + of_params), of_t
 
     start = (jnp.zeros((), t.dtype), jnp.zeros_like(params))
-    (value, of_params), of_t = lax.scan(step, start, tuple(chunks))
+    (value, of_params), of_t = lax.scan(step, start, (t_rows, weight_rows))
     return value, of_params, of_t.ravel()[: len(t)]

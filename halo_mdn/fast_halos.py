@@ -59,7 +59,8 @@ def _mixture_sum(
     amplitude_in, mean_in, width_in = (_head_inputs(blocks, head, z) for head in HEADS)
     amplitude = [softplus_and_slope(x + bias.amplitude_offset) for x in amplitude_in]
     width = [softplus_and_slope(x + bias.width_offset) for x in width_in]
-    step = [(mean_in[0], 1.0), *(_step_and_slope(bias, x) for x in mean_in[1:])]
+    gaps = [_step_and_slope(bias, x) for x in mean_in[1:]]
+    step = [(mean_in[0], jnp.ones_like(z)), *gaps]
     mean = list(accumulate(size for size, _ in step))
     inverse = [1 / size for size, _ in width]
     distance = [(u - m) * i for m, i in zip(mean, inverse, strict=True)]
