@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,7 +50,7 @@ def check_density(
         return
     # A field on several devices is counted where it is: no process may hold all of it.
     spread = isinstance(delta, Array) and len(delta.sharding.device_set) > 1
-    values = delta if spread else np.asarray(delta)
+    values: Any = delta if spread else np.asarray(delta)
     num_bad = int((~(jnp if spread else np).isfinite(values)).sum())
     if num_bad:
         raise InputError(f"{num_bad} of {values.size} density cells are NaN or infinite")

@@ -143,13 +143,16 @@ class ShardedLikelihood:
     @property
     def specs(self) -> FixedFieldLikelihood:
         """How each array is split, in the place of the array."""
-        absent = [name for name in SPECS if getattr(self.parts, name) is None]
-        return replace(self.parts, **{**SPECS, **dict.fromkeys(absent)})
+        present = {name: getattr(self.parts, name) is not None for name in SPECS}
+        arrays: dict[str, Any] = {name: SPECS[name] if present[name] else None for name in SPECS}
+        return replace(self.parts, **arrays)
 
 
 @partial(jax.jit, static_argnums=0)
 def _adjoint(bias: NeuralBias, params: Array, delta: Array, halos: ShardedCatalogue) -> Adjoint:
-    def of_device(params: Array, slab: Array, halos: ShardedCatalogue) -> Adjoint:
+    def of_device(
+        params: Array, slab: Array, halos: ShardedCatalogue
+    ) -> tuple[Array, Array, Array]:
         around, to_slab = jax.vjp(
             lambda s: with_ghosts(s, halos.grid, bias._size, halos.mesh), slab
         )
@@ -161,15 +164,16 @@ def _adjoint(bias: NeuralBias, params: Array, delta: Array, halos: ShardedCatalo
             value, (params_cot, delta_cot) = jax.value_and_grad(
                 lambda p, d: definition(fixed_field_likelihood(bias, d, part), p, AXIS), (0, 1)
             )(params, around)
-        return Adjoint(lax.psum(value, AXIS), *to_slab(delta_cot), lax.psum(params_cot, AXIS))
+        return lax.psum(value, AXIS), to_slab(delta_cot)[0], lax.psum(params_cot, AXIS)
 
-    return jax.shard_map(
+    result = jax.shard_map(
         of_device,
         mesh=halos.mesh,
         in_specs=(P(), P(AXIS), halos.specs),
-        out_specs=Adjoint(P(), P(AXIS), P()),
+        out_specs=(P(), P(AXIS), P()),
         check_vma=False,  # sums over the devices are written out above
     )(params, delta, halos)
+    return Adjoint(*result)
 
 
 @partial(jax.jit, static_argnums=0)

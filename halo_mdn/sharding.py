@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -87,8 +88,9 @@ class ShardedCatalogue:
     def specs(self) -> ShardedCatalogue:
         """How each array is split, in the place of the array."""
         row = PartitionSpec(*[None] * (self.log_mass.ndim - 1), AXIS)
-        slabs = None if self.completeness is None else PartitionSpec(AXIS)
-        return replace(self, log_mass=row, voxel=row, selected=row, completeness=slabs)
+        slabs: Any = None if self.completeness is None else PartitionSpec(AXIS)
+        arrays: dict[str, Any] = {"log_mass": row, "voxel": row, "selected": row}
+        return replace(self, **arrays, completeness=slabs)
 
 
 def shard_catalogue(halos: HaloCatalogue, mesh: Mesh) -> ShardedCatalogue:
@@ -176,11 +178,14 @@ def catalogue_with_ghosts(
     if coverage is not None:
         coverage = jnp.pad(coverage, [(n, n) for n in padding])
     shape = np.array([planes, *grid.shape[1:]]) + 2 * np.array(padding)
+    arrays: dict[str, Any] = {
+        "log_mass": halos.log_mass,
+        "voxel": halos.voxel + jnp.broadcast_to(jnp.array(padding, jnp.int32), halos.voxel.shape),
+        "selected": halos.selected & inside[halos.voxel[..., 0]],
+        "completeness": coverage,
+    }
     return HaloCatalogue(
-        log_mass=halos.log_mass,
-        voxel=halos.voxel + jnp.broadcast_to(jnp.array(padding, jnp.int32), halos.voxel.shape),
-        selected=halos.selected & inside[halos.voxel[..., 0]],
-        completeness=coverage,
+        **arrays,
         position=None,
         grid=Grid(tuple(shape), tuple(shape * np.array(grid.voxel_size)), "interior"),
         mass_threshold=halos.mass_threshold,
