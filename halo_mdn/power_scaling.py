@@ -19,7 +19,7 @@ from scipy.special import xlogy
 
 from halo_mdn.pareto_smoothing import smoothed_log_weights
 from halo_mdn.posterior import FUNCTION_NAMES
-from halo_mdn.verdict import Row
+from halo_mdn.verdict import ESS_CARE, Row
 
 POWER = 1.01
 SENSITIVE = 0.05  # the threshold of Kallioinen et al.: a normal mean that moves by 0.3 deviations
@@ -147,6 +147,12 @@ def sentences(rows: Sequence[Row]) -> list[str]:
 
 
 def _sentence(name: str, rows: list[Row]) -> str:
+    least = min(row.ess for row in rows)
+    if least < ESS_CARE:
+        return (
+            f"Whether the {len(rows)} {name} depend on the prior cannot be told from {least:.0f} "
+            f"effective draws: it takes {ESS_CARE:.0f}."
+        )
     informed = [row for row in rows if row.prior_sensitivity >= SENSITIVE]
     if not informed:
         largest = max(row.prior_sensitivity for row in rows)

@@ -95,7 +95,7 @@ def test_three_samplers_agree_on_the_functions() -> None:
     model = load_model("neural_bias")
     start = around_the_mode(LogPosterior(log_l, 1.0, bias), truth, num_chains=4)
     standardised = StandardisedField.at_halos(log_l)
-    settings = NutsSettings(num_warmup=500, num_samples=2000, target_accept=0.9)
+    settings = NutsSettings(num_warmup=300, num_samples=1000, target_accept=0.9)
     ours = run_nuts(
         model, (bias, log_l), start=start, key=jax.random.key(7), settings=settings,
         coordinates=standardised,
@@ -112,7 +112,7 @@ def test_three_samplers_agree_on_the_functions() -> None:
 
     reference = np.asarray(values(monitored, ours))
     for sampler in (draw_nuts, draw_microcanonical):
-        draws = sampler(jax.random.key(8), density, latent, num_samples=2000)
+        draws = sampler(jax.random.key(8), density, latent, num_samples=500)
         params = jax.vmap(jax.vmap(coordinates.to_params))(jnp.asarray(draws))
         apart = agreement(np.asarray(values(monitored, params)), reference)
         # Some thirty functions, strongly correlated, with a mean and a deviation each.

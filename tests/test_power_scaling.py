@@ -147,6 +147,8 @@ def test_the_summary_says_what_the_prior_does() -> None:
     (sentence,) = power_scaling.sentences([row, pulled])
     assert "1 show the prior more than the data (kernel_weights" in sentence
     assert "1 depend on both" in sentence
+    (sentence,) = power_scaling.sentences([row, replace(pulled, ess_tail=20.0)])
+    assert "cannot be told from 20 effective draws" in sentence  # noise would look like the prior
 
 
 def test_unknown_densities_give_no_sentence() -> None:
