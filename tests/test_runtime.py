@@ -1,4 +1,4 @@
-"""Platform, precision and compile cache: set in a process of their own, where nothing is set yet."""
+"""Platform, precision and compile cache: set in a process of their own, where nothing is set."""
 
 from __future__ import annotations
 

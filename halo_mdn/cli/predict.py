@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +113,7 @@ def _field(
         if arguments.box_size:
             raise InputError(f"{path} knows its box: leave out --box_size")
         content = read_exchange(path)
-        grid = replace(content.grid, boundary=config.data.boundary)
+        grid = Grid(content.grid.shape, content.grid.box_size, config.data.boundary)  # type: ignore[arg-type]
         return MockField(content.delta, grid, content.redshift), f"{path}, every halo observed"
     if not arguments.box_size:
         raise InputError(f"--field {path} needs --box_size, one side or three in Mpc/h")

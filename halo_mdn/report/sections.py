@@ -220,7 +220,7 @@ def origin(posterior: xr.DataTree) -> Section:
     """Settings, provenance and citation."""
     attrs = dict(posterior.attrs)
     settings = [(name, _plain(value)) for name, value in _flatten(_json(attrs.pop("config", "")))]
-    rows = [(name.replace("_", " "), _plain(_json(value))) for name, value in attrs.items()]
+    rows = [(str(name).replace("_", " "), _plain(_json(value))) for name, value in attrs.items()]
     return Section(
         "Where this comes from, and how to cite it",
         ["Cite the paper that introduced the model, Charnock, Lavaux, Wandelt, Sarma Boruah, "
