@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from math import prod
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -33,8 +34,9 @@ class Bias(ABC):
         Lower limit of the modelled masses in Msun/h.
     density_floor : float
         Floor on ``1 + delta``; 0 for none.
-    prior_scale : float
-        Width of the Normal prior on each parameter.
+    prior_mean, prior_scale : float or tuple of float
+        Mean and width of the Normal prior: one for all parameters, or one for each, in the order
+        of the vector.
     kernel_size : int or tuple of 3 int
         Voxels per axis that the model sees around a voxel, odd.
     grouping : {"radius", "orbit"}
@@ -43,7 +45,8 @@ class Bias(ABC):
 
     mass_threshold: float
     density_floor: float
-    prior_scale: float
+    prior_scale: float | tuple[float, ...]
+    prior_mean: float | tuple[float, ...] = 0.0
     kernel_size: int | tuple[int, int, int] = 1
     grouping: Grouping = "radius"
 
@@ -91,6 +94,29 @@ class Bias(ABC):
     def num_params(self) -> int:
         """Length of the parameter vector."""
         return sum(prod(shape) for shape in self.block_shapes.values())
+
+    @property
+    def prior(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and width of the Normal prior of each parameter, each (num_params,).
+
+        Raises
+        ------
+        InputError
+            If there is neither one value nor one per parameter, or a width is not positive.
+        """
+        values = {name: np.ravel(getattr(self, name)) for name in ("prior_mean", "prior_scale")}
+        for name, value in values.items():
+            if len(value) not in (1, self.num_params):
+                raise InputError(
+                    f"{name} has {len(value)} values, expected 1 or one for each of the "
+                    f"{self.num_params} parameters"
+                )
+            if not np.isfinite(value).all() or (name == "prior_scale" and value.min() <= 0):
+                raise InputError(
+                    f"{name} is {getattr(self, name)!r}, expected finite means and positive widths"
+                )
+        mean, scale = (np.full(self.num_params, value, dtype=float) for value in values.values())
+        return mean, scale
 
     def unpack(self, params: ArrayLike) -> Blocks:
         """Named blocks of a parameter vector, shape (..., num_params).

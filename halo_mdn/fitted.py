@@ -32,6 +32,8 @@ def bias_of(config: RunConfig) -> Bias:
                 f"model.{name} is {shape[name]!r}, but the model {config.model.name} has no such "
                 "setting: leave it out"
             )
+    # A model file may take one number; only those that say so take one per parameter.
+    shape |= {n: shape[n][0] for n in ("prior_mean", "prior_scale") if len(shape[n]) == 1}
     shape |= {name: getattr(config.data, name) for name in ("mass_threshold", "density_floor")}
     return kind(**{name: value for name, value in shape.items() if name in known})
 

@@ -58,8 +58,7 @@ def describe(config: RunConfig, inputs: Inputs, folder: RunFolder, *, device: st
     lines = {
         "field": f"{config.data.field}: {voxels} voxels, {sides} Mpc/h, {grid.boundary}{floor}",
         "halos": f"{halos.num_halos:,}{catalogues} above {bias.mass_threshold:g} Msun/h{dropped}",
-        "model": f"{config.model.name}: {bias.num_params} parameters, "
-        f"Normal(0, {bias.prior_scale:g}) priors",
+        "model": f"{config.model.name}: {bias.num_params} parameters, {_prior_text(bias)} priors",
         "sampler": f"NUTS, {settings.num_chains} chains, {settings.num_warmup} warm-up and "
         f"{settings.num_samples} kept draws each, {config.sampler.likelihood} likelihood, "
         f"seed {config.seed}",
@@ -68,6 +67,12 @@ def describe(config: RunConfig, inputs: Inputs, folder: RunFolder, *, device: st
     }
     text = [f"{name:8} {text}" for name, text in lines.items()]
     return "\n".join(text + [f"note     {note}" for note in data.notes])
+
+
+def _prior_text(bias: Bias) -> str:
+    if isinstance(bias.prior_mean, tuple) or isinstance(bias.prior_scale, tuple):
+        return "Normal"
+    return f"Normal({bias.prior_mean:g}, {bias.prior_scale:g})"
 
 
 def misalignment(inputs: Inputs) -> str:

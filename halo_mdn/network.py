@@ -67,8 +67,9 @@ class NeuralBias(Bias):
         Added to the amplitude and width heads, so that parameters are of order one.
     density_floor : float
         Floor on ``1 + delta``; 0 for none. The gradient is zero where it acts.
-    prior_scale : float
-        Width of the Normal prior on each parameter.
+    prior_mean, prior_scale : float or tuple of float
+        Mean and width of the Normal prior: one for all parameters, or one for each, in the order
+        of the vector.
 
     Raises
     ------
@@ -87,7 +88,8 @@ class NeuralBias(Bias):
     amplitude_offset: float = log(1e-3)
     width_offset: float = log(1e3)
     density_floor: float = 0.0
-    prior_scale: float = 10.0
+    prior_mean: float | tuple[float, ...] = 0.0
+    prior_scale: float | tuple[float, ...] = 10.0
 
     def __post_init__(self) -> None:
         size = np.ravel(self.kernel_size)
@@ -95,6 +97,9 @@ class NeuralBias(Bias):
         object.__setattr__(self, "kernel_size", tuple(int(n) for n in size))
         for name in ("multipoles", "hidden_layers"):
             object.__setattr__(self, name, tuple(int(n) for n in np.ravel(getattr(self, name))))
+        for name in ("prior_mean", "prior_scale"):
+            values = tuple(float(x) for x in np.ravel(getattr(self, name)))
+            object.__setattr__(self, name, values[0] if len(values) == 1 else values)
         _check_settings(self)
 
     @property
@@ -230,8 +235,8 @@ def _check_settings(bias: NeuralBias) -> None:
         "ordering": (bias.ordering in ("relu", "softplus"), "'relu' or 'softplus'"),
         "mass_threshold": (0 < bias.mass_threshold < np.inf, "a mass in Msun/h"),
         "density_floor": (0 <= bias.density_floor < np.inf, "a floor on 1 + delta, or 0 for none"),
-        "prior_scale": (0 < bias.prior_scale < np.inf, "a positive width"),
     }
     for name, (ok, expected) in wanted.items():
         if not ok:
             raise InputError(f"{name} is {getattr(bias, name)!r}, expected {expected}")
+    bias.prior  # noqa: B018  # refuses what is no prior

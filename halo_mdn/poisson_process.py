@@ -171,12 +171,12 @@ def log_likelihood(bias: Bias, params: ArrayLike, delta: ArrayLike, halos: HaloC
 
 
 def log_prior(bias: Bias, params: ArrayLike) -> Array:
-    """Log density of the prior, Normal(0, ``bias.prior_scale``) on each parameter; normalised."""
+    """Log density of the prior, the Normal of ``bias.prior`` on each parameter; normalised."""
     params = jnp.asarray(params)
     bias.unpack(params)
-    scaled = params / bias.prior_scale
-    constant = bias.num_params * (log(bias.prior_scale) + 0.5 * log(2 * np.pi))
-    return -0.5 * jnp.sum(scaled**2, axis=-1) - constant
+    mean, scale = (jnp.broadcast_to(x.astype(params.dtype), params.shape) for x in bias.prior)
+    constant = np.sum(np.log(bias.prior[1])) + 0.5 * bias.num_params * log(2 * np.pi)
+    return -0.5 * jnp.sum(((params - mean) / scale) ** 2, axis=-1) - float(constant)
 
 
 def log_intensity(

@@ -341,7 +341,7 @@ def _attributes(log_l: FixedFieldLikelihood, draws: Draws, max_tree_depth: int) 
     return {
         "model": repr(log_l.bias),
         "mass_threshold": log_l.bias.mass_threshold,
-        "prior_scale": log_l.bias.prior_scale,
+        **_prior_scale(log_l),
         "boundary": log_l.grid.boundary,
         "precision": str(log_l.features.dtype),
         "num_halos": int(np.sum(np.asarray(log_l.used))),
@@ -350,6 +350,13 @@ def _attributes(log_l: FixedFieldLikelihood, draws: Draws, max_tree_depth: int) 
         "num_gradients": int(draws.num_gradients) + int(draws.num_warmup_gradients),
         "stopped_early": int(draws.stopped_early),
     }
+
+
+def _prior_scale(log_l: FixedFieldLikelihood) -> dict[str, Any]:
+    """The width of the prior, if it is Normal(0, width) for all parameters."""
+    mean, scale = log_l.bias.prior
+    simple = not mean.any() and np.all(scale == scale[0])
+    return {"prior_scale": float(scale[0])} if simple else {}
 
 
 def _attribute(value: Any) -> str | int | float:

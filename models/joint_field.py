@@ -13,11 +13,10 @@ from halo_mdn.lpt import density
 
 
 def model(problem: JointProblem) -> None:
-    """Unit white noise, Normal(0, 10) bias parameters, LPT in between, Poisson process of halos."""
+    """Unit white noise, Normal bias parameters, LPT in between, Poisson process of halos."""
     shape, bias = problem.lpt.noise_shape, problem.bias
     white_noise = numpyro.sample("white_noise", dist.Normal(0, 1).expand(shape).to_event(3))
-    prior = dist.Normal(0, bias.prior_scale).expand([bias.num_params]).to_event(1)
-    params = numpyro.sample("params", prior)
+    params = numpyro.sample("params", dist.Normal(*bias.prior).to_event(1))
     cosmology = problem.cosmology
     for name, (mean, scale) in problem.free_cosmology:
         unit = numpyro.sample(f"{name}_unit", dist.Normal(0, 1))

@@ -9,7 +9,6 @@ import halo_mdn as hm
 
 
 def model(bias: hm.NeuralBias, log_likelihood: hm.FixedFieldLikelihood) -> None:
-    """Normal(0, 10) priors and the Poisson process of the halos; the density field is fixed."""
-    prior = dist.Normal(0, bias.prior_scale).expand([bias.num_params]).to_event(1)
-    params = numpyro.sample("params", prior)
+    """Normal priors, Normal(0, 10) by default, and the Poisson process; the field is fixed."""
+    params = numpyro.sample("params", dist.Normal(*bias.prior).to_event(1))
     numpyro.factor("poisson_process", log_likelihood(params))

@@ -12,6 +12,5 @@ Bias = hm.OverdispersedBias  # settings of the neural bias; its last parameter i
 
 def model(bias: hm.OverdispersedBias, log_likelihood: hm.FixedFieldLikelihood) -> None:
     """Normal(0, 10) priors and the gamma-Poisson mixture of the halos; the field is fixed."""
-    prior = dist.Normal(0, bias.prior_scale).expand([bias.num_params]).to_event(1)
-    params = numpyro.sample("params", prior)
+    params = numpyro.sample("params", dist.Normal(*bias.prior).to_event(1))
     numpyro.factor("negative_binomial", log_likelihood(params))

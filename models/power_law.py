@@ -12,6 +12,5 @@ Bias = hm.TruncatedPowerLaw  # its equations, and what the six unit-scale parame
 
 def model(bias: hm.TruncatedPowerLaw, log_likelihood: hm.FixedFieldLikelihood) -> None:
     """Normal(0, 1) priors and the Poisson process of the halos; the density field is fixed."""
-    prior = dist.Normal(0, bias.prior_scale).expand([bias.num_params]).to_event(1)
-    params = numpyro.sample("params", prior)
+    params = numpyro.sample("params", dist.Normal(*bias.prior).to_event(1))
     numpyro.factor("poisson_process", log_likelihood(params))

@@ -150,7 +150,7 @@ class HaloLikelihood(borg.likelihood.BaseLikelihood):  # type: ignore[misc,name-
 class BiasSampler(borg.samplers.PyBaseSampler):  # type: ignore[misc,name-defined]
     """Hamiltonian Monte Carlo of the bias parameters at the chain's current density field.
 
-    The target is ln L plus the Normal(0, ``prior_scale``) prior that the server names. The metric
+    The target is ln L plus the Normal prior that the server names. The metric
     is the Hessian of the target, taken during the first ``num_adapt`` calls, in which the step
     size is tuned as well; both are fixed afterwards, and saved with the chain's state.
 
@@ -221,7 +221,8 @@ class BiasSampler(borg.samplers.PyBaseSampler):  # type: ignore[misc,name-define
     def _potential(self, params: np.ndarray) -> tuple[float, np.ndarray]:
         """Minus the log posterior of the parameters at the server's field, and its gradient."""
         server = self._likelihood.server
-        precision = server.info["prior_scale"] ** -2
+        precision = np.asarray(server.info["prior_scale"], dtype=float) ** -2
+        offset = params - np.asarray(server.info["prior_mean"], dtype=float)
         if not np.isfinite(params).all():
             return np.inf, np.zeros_like(params)
         try:
@@ -230,8 +231,8 @@ class BiasSampler(borg.samplers.PyBaseSampler):  # type: ignore[misc,name-define
             if error.status != FAILED:
                 raise
             return np.inf, np.zeros_like(params)  # too far out for ln L to be a number
-        value = -result.value + 0.5 * precision * float(params @ params)
-        return value, -result.params_cot + precision * params
+        value = -result.value + 0.5 * float(np.sum(precision * offset**2))
+        return value, -result.params_cot + precision * offset
 
 
 class Move(NamedTuple):

@@ -86,8 +86,8 @@ class Likelihood:
     shape : tuple of 3 int
         Voxels of the grid, (N0, N1, N2).
     info : dict
-        What the server says of itself: box_size in Mpc/h, mass_threshold in Msun/h, prior_scale,
-        boundary, density_floor, num_halos, precision and more.
+        What the server says of itself: box_size in Mpc/h, mass_threshold in Msun/h, prior_mean,
+        prior_scale, boundary, density_floor, num_halos, precision and more.
 
     Raises
     ------

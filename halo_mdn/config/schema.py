@@ -139,7 +139,12 @@ class ModelConfig:
         -6.907755278982137, "added to the amplitudes' pre-activation; ln 1e-3"
     )
     width_offset: float = setting(6.907755278982137, "added to the widths' pre-activation; ln 1e3")
-    prior_scale: float = setting(10.0, "width of the Normal prior of each parameter", above=0.0)
+    prior_mean: tuple[float, ...] = setting(
+        (0.0,), "mean of the Normal prior: one number, or one per parameter"
+    )
+    prior_scale: tuple[float, ...] = setting(
+        (10.0,), "width of the Normal prior: one number, or one per parameter", above=0.0
+    )
 
 
 @dataclass(frozen=True)

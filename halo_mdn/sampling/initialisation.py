@@ -88,7 +88,7 @@ def find_start(
     num_chains
         Chain starts to make.
     num_starts
-        Random networks to begin with.
+        Random networks to begin with: draws of the prior if that has a mean for each parameter.
 
     Returns
     -------
@@ -229,11 +229,10 @@ def _part(
 def _random_params(
     log_likelihood: FixedFieldLikelihood, bias: Bias, rng: np.random.Generator
 ) -> np.ndarray:
-    """A random network, or a draw of the prior of another model."""
-    if isinstance(bias, NeuralBias):
+    """A draw of the prior, or a random network where that is vague and no draw of it would fit."""
+    if isinstance(bias, NeuralBias) and not isinstance(bias.prior_mean, tuple):
         return _random_network(log_likelihood, bias, rng)
-    drawn = bias.prior_scale * rng.normal(size=bias.num_params)
-    return drawn.astype(log_likelihood.features.dtype)
+    return rng.normal(*bias.prior).astype(log_likelihood.features.dtype)
 
 
 def _random_network(

@@ -125,6 +125,7 @@ def description(bias: hm.Bias, halos: hm.HaloCatalogue) -> dict[str, Any]:
         "num_catalogues": halos.num_catalogues,
         "mass_threshold": bias.mass_threshold,
         "density_floor": bias.density_floor,
+        "prior_mean": bias.prior_mean,
         "prior_scale": bias.prior_scale,
         "precision": str(jnp.result_type(float)),
         "version": hm.__version__,
