@@ -18,6 +18,7 @@ from halo_mdn.sampling import (
     CheckpointError,
     Interrupted,
     NutsSettings,
+    Program,
     Start,
     Whitened,
     change_coordinates,
@@ -378,3 +379,26 @@ def test_curved_coordinates_leave_the_posterior_alone():
     # 0.16. Without the Jacobian the first mean is off by 0.4.
     np.testing.assert_allclose(scaled.mean(axis=0), 0.0, atol=0.11)
     np.testing.assert_allclose(scaled.var(axis=0), 1.0, atol=0.16)
+
+
+def test_a_program_serves_other_data_without_compiling_and_changes_no_draw():
+    settings = changed(whiten=True, num_warmup=20, num_samples=20, chain_method="sequential")
+
+    def draws(data, seed, program, **changes):
+        key, used = jax.random.key(seed), NutsSettings(**{**vars(settings), **changes})
+        start = make_start(seed=seed)
+        result = run_nuts(curved, (data,), start=start, key=key, settings=used, program=program)
+        return np.concatenate([result.warmup_params, result.params], axis=1)
+
+    program = Program()
+    other = DATA + 0.5
+    first = draws(DATA, 3, program)
+    compiled = program._chains._segment._cache_size()
+    second = draws(other, 4, program)
+    assert program._chains._segment._cache_size() == compiled
+    np.testing.assert_array_equal(second, draws(other, 4, None))
+    np.testing.assert_array_equal(first, draws(DATA, 3, program))
+    # With other settings it is another program.
+    longer = draws(DATA, 3, program, num_warmup=30)
+    np.testing.assert_array_equal(longer, draws(DATA, 3, None, num_warmup=30))
+    assert not np.array_equal(longer[:, :40], first)

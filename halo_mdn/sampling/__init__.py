@@ -16,6 +16,7 @@ from halo_mdn.sampling.initialisation import typical_points as typical_points
 from halo_mdn.sampling.modes import Modes as Modes
 from halo_mdn.sampling.modes import modes_of as modes_of
 from halo_mdn.sampling.natural import coordinates_for as coordinates_for
+from halo_mdn.sampling.nuts import Program as Program
 from halo_mdn.sampling.nuts import run_nuts as run_nuts
 from halo_mdn.sampling.nuts import stored_start as stored_start
 from halo_mdn.sampling.settings import Draws as Draws

@@ -61,8 +61,17 @@ class Chains:
         self.calls = 0
         self.record = jax.vmap(record, in_axes=(0, None)) if self.batched else record
         self.capacity = capacity
-        self.states = self._first_states(keys, latent, num_warmup)
+        self.num_warmup = num_warmup
+        self.states = self._first_states(keys, latent)
         self._segment = jax.jit(self._make_segment())
+
+    def restart(self, args: Sequence[Any], keys: jax.Array, latent: dict[str, jax.Array]) -> None:
+        """Begin anew with other data: the program is kept, and compiled again for new shapes only.
+
+        Parameters as for the class; there are as many keys as before.
+        """
+        self.args, self.calls = tuple(args), 0
+        self.states = self._first_states(keys, latent)
 
     def advance(self, count: int) -> Rows:
         """Make ``count`` more draws in every chain.
@@ -102,11 +111,9 @@ class Chains:
         restored = [_like(leaf, array) for leaf, array in zip(leaves, stored, strict=True)]
         self.states = jax.tree.unflatten(structure, restored)
 
-    def _first_states(
-        self, keys: jax.Array, latent: dict[str, jax.Array], num_warmup: int
-    ) -> list[HMCState]:
+    def _first_states(self, keys: jax.Array, latent: dict[str, jax.Array]) -> list[HMCState]:
         def first(key: jax.Array, position: dict[str, jax.Array]) -> HMCState:
-            return self.kernel.init(key, num_warmup, position, self.args, {})
+            return self.kernel.init(key, self.num_warmup, position, self.args, {})
 
         if self.batched:
             return [first(keys, latent)]

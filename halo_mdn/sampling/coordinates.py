@@ -96,7 +96,10 @@ class StandardisedField:
 
     @classmethod
     def at_halos(cls, log_likelihood: FixedFieldLikelihood, size: int = 512) -> StandardisedField:
-        """Reference voxels evenly spaced among those that hold halos."""
+        """Reference voxels evenly spaced among those that hold halos; some twice if those are few.
+
+        Always ``size`` of them, so that a program fits catalogues of any size.
+        """
         assert isinstance(log_likelihood.bias, NeuralBias)
         voxel = np.asarray(log_likelihood.halo_voxel)
         order = np.argsort(voxel, kind="stable")
@@ -104,7 +107,7 @@ class StandardisedField:
         features = log_likelihood.halo_features
         if len(order) == 0:
             features, order = log_likelihood.features, np.arange(log_likelihood.features.shape[1])
-        chosen = order[np.linspace(0, len(order) - 1, min(size, len(order))).astype(int)]
+        chosen = order[np.linspace(0, len(order) - 1, size).astype(int)]
         return cls(features[:, chosen], log_likelihood.bias)
 
     def to_params(self, latent: jax.Array) -> jax.Array:

@@ -55,6 +55,7 @@ def run_nuts(
     monitor: Callable[[jax.Array], jax.Array] | None = None,
     progress: Callable[[Progress], None] | None = None,
     resume: bool = False,
+    program: Program | None = None,
 ) -> Draws:
     """Draw from the posterior of a NumPyro model with the No-U-Turn sampler.
 
@@ -87,6 +88,8 @@ def run_nuts(
         Called about once a second, and at every change of phase.
     resume
         Go on from the checkpoint if there is one.
+    program
+        Give the same `Program` to several runs to compile once for all of them.
 
     Returns
     -------
@@ -112,13 +115,66 @@ def run_nuts(
         start = stored_start(saved)
     _check_start(start, settings)
     run = _Run(
-        model, model_args, start, key, settings, coordinates, site, checkpoint, fingerprint, monitor
+        model,
+        model_args,
+        start,
+        key,
+        settings,
+        coordinates,
+        site,
+        checkpoint,
+        fingerprint,
+        monitor,
+        program or Program(),
     )
     if saved is not None:
         run.restore(saved)
     with Interruption() as interruption:
         run.go(progress or (lambda report: None), interruption)
     return run.result()
+
+
+class Program:
+    """What `run_nuts` compiled, for further runs of the same model on other data.
+
+    It is used again where model, settings and the arguments that are no data are the same, the
+    chains are not vectorized, and coordinates are used (without them, the first mass matrix is part
+    of the program). Arrays of other shapes make it compile again. One run at a time.
+    """
+
+    def __init__(self) -> None:
+        self._identity: tuple[Any, ...] | None = None
+        self._chains: Chains | None = None
+
+    def chains(
+        self,
+        identity: tuple[Any, ...] | None,
+        make: Callable[[], Chains],
+        args: Sequence[Any],
+        keys: jax.Array,
+        latent: dict[str, jax.Array],
+    ) -> Chains:
+        """The chains of an earlier run begun anew, or new ones (always, if identity is None)."""
+        if self._chains is not None and identity is not None and identity == self._identity:
+            self._chains.restart(args, keys, latent)
+            return self._chains
+        self._identity, self._chains = identity, make()
+        return self._chains
+
+
+def _identity(
+    model: Callable,
+    model_args: Sequence[Any],
+    settings: NutsSettings,
+    coordinates: Coordinates | None,
+    site: str,
+) -> tuple[Any, ...] | None:
+    """What two runs must share to share a program; None if they cannot."""
+    if coordinates is None or settings.chain_method == "vectorized":
+        return None
+    fixed = tuple(arg for arg in model_args if not _is_data(arg))
+    shared = {k: v for k, v in asdict(settings).items() if k not in ("num_samples", "target_ess")}
+    return type(coordinates), model, site, fixed, shared
 
 
 class _Run:
@@ -136,6 +192,7 @@ class _Run:
         checkpoint: Path | None,
         fingerprint: Mapping[str, Any] | None,
         monitor: Callable[[jax.Array], jax.Array] | None,
+        program: Program,
     ) -> None:
         self.settings, self.start, self.checkpoint = settings, start, checkpoint
         self.total = settings.num_warmup + settings.num_samples
@@ -156,7 +213,17 @@ class _Run:
             "key": fingerprint_of(jax.random.key_data(key)),
             **(fingerprint or {}),
         }
-        self.chains = _make_chains(bound, arrays, start, key, settings, coordinates, site)
+        self.chains = _make_chains(
+            bound,
+            arrays,
+            start,
+            key,
+            settings,
+            coordinates,
+            site,
+            program,
+            _identity(model, model_args, settings, coordinates, site),
+        )
         self.rows: Rows = {}
         self.done = 0
         self.seconds_before = 0.0
@@ -321,10 +388,7 @@ class _Monitor:
 
 def _bind(function: Callable, args: Sequence[Any]) -> tuple[tuple[Any, ...], Callable]:
     """Fix the arguments that are no pytrees of arrays; return the others and the rest."""
-    is_data = [
-        all(isinstance(x, (jax.Array, np.ndarray, float, int)) for x in jax.tree.leaves(a))
-        for a in args
-    ]
+    is_data = [_is_data(arg) for arg in args]
 
     def bound(*rest: Any) -> Any:
         given = iter(rest)
@@ -332,6 +396,10 @@ def _bind(function: Callable, args: Sequence[Any]) -> tuple[tuple[Any, ...], Cal
         return function(*merged, *given)
 
     return tuple(arg for arg, data in zip(args, is_data, strict=True) if data), bound
+
+
+def _is_data(arg: Any) -> bool:
+    return all(isinstance(x, (jax.Array, np.ndarray, float, int)) for x in jax.tree.leaves(arg))
 
 
 def _make_chains(
@@ -342,6 +410,8 @@ def _make_chains(
     settings: NutsSettings,
     coordinates: Coordinates | None,
     site: str,
+    program: Program,
+    identity: tuple[Any, ...] | None,
 ) -> Chains:
     position = jnp.asarray(start.position)
     args: tuple[Any, ...] = arrays
@@ -380,16 +450,21 @@ def _make_chains(
             "step_size": state.adapt_state.step_size,
         }
 
-    return Chains(
-        make_kernel,
-        record=record,
-        args=args,
-        keys=jax.random.split(key, settings.num_chains) if settings.num_chains > 1 else key[None],
-        latent=latent,
-        num_warmup=settings.num_warmup,
-        capacity=settings.chunk_size,
-        chain_method=settings.chain_method,
-    )
+    keys = jax.random.split(key, settings.num_chains) if settings.num_chains > 1 else key[None]
+
+    def make() -> Chains:
+        return Chains(
+            make_kernel,
+            record=record,
+            args=args,
+            keys=keys,
+            latent=latent,
+            num_warmup=settings.num_warmup,
+            capacity=settings.chunk_size,
+            chain_method=settings.chain_method,
+        )
+
+    return program.chains(identity, make, args, keys, latent)
 
 
 def _check_start(start: Start, settings: NutsSettings) -> None:
