@@ -25,6 +25,8 @@ COMMANDS = {
     "joint": "infer initial conditions and bias together from halos",
     "serve": "answer outside samplers with ln L and its gradients over a socket",
     "export": "write ln L and its gradients to a file that JAX runs without this package",
+    "calibrate": "check that posteriors hold the truth as often as they say, by many mock fits",
+    "prior": "show the catalogues that the prior of a run file gives",
 }
 
 
