@@ -22,6 +22,10 @@ from halo_mdn.density import is_concrete
 from halo_mdn.errors import InputError
 from halo_mdn.grid import Grid
 
+Cells = tuple[Array, Array, Array]
+Shape = tuple[int, int, int]
+_CORNERS = tuple(product((0, 1), repeat=3))  # of a cube of cells, from the lowest one
+
 
 def paint_mass(position: ArrayLike, grid: Grid, weight: ArrayLike | None = None) -> Array:
     """Mass per cell of particles, by cloud-in-cell assignment.
@@ -82,9 +86,7 @@ def paint_in_pieces(
 
 
 @partial(jax.jit, static_argnums=1)
-def deposit(
-    cells: tuple[Array, Array, Array], shape: tuple[int, int, int], weight: Array | None = None
-) -> Array:
+def deposit(cells: Cells, shape: Shape, weight: Array | None = None) -> Array:
     """Cloud-in-cell assignment of particles given in units of cells from the centre of cell 0.
 
     Parameters
@@ -100,23 +102,60 @@ def deposit(
     -------
     array, shape ``shape``
     """
-    index, share = zip(*(_neighbours(x, n) for x, n in zip(cells, shape, strict=True)), strict=True)
-    mesh = jnp.zeros(prod(shape), dtype=cells[0].dtype)
-    for a, b, c in product((0, 1), repeat=3):
-        flat = (index[0][a] * shape[1] + index[1][b]) * shape[2] + index[2][c]
-        mass = share[0][a] * share[1][b] * share[2][c]
-        mass = mass if weight is None else mass * weight
-        mesh = mesh.at[flat].add(mass, mode="promise_in_bounds")
-    return mesh.reshape(shape)
+    return _deposit(cells, weight, shape)
 
 
-def _neighbours(x: Array, num: int) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """The two cells along one axis that a particle overlaps, and its share in each."""
-    lower = jnp.floor(x)
-    above = x - lower
-    first = lower.astype(jnp.int32) % num
-    second = jnp.where(first == num - 1, 0, first + 1)
-    return (first, second), (1 - above, above)
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _deposit(cells: Cells, weight: Array | None, shape: Shape) -> Array:
+    base, share = _overlaps(cells, shape)
+    mass = jnp.stack([share[0][a] * share[1][b] * share[2][c] for a, b, c in _CORNERS], axis=-1)
+    mass = mass if weight is None else mass * weight[..., None]
+    # One row of eight per particle, at the cell below it: a tenth of the random access of eight
+    # separate sums, and the rows of a cell are brought to its neighbours afterwards, once.
+    rows = jnp.zeros((prod(shape), 8), dtype=mass.dtype)
+    rows = rows.at[base.ravel()].add(mass.reshape(-1, 8), mode="promise_in_bounds")
+    rows = rows.reshape(*shape, 8)
+    return sum(jnp.roll(rows[..., i], at, (0, 1, 2)) for i, at in enumerate(_CORNERS))
+
+
+def _deposit_forward(
+    cells: Cells, weight: Array | None, shape: Shape
+) -> tuple[Array, tuple[Cells, Array | None]]:
+    return _deposit(cells, weight, shape), (cells, weight)
+
+
+def _deposit_backward(
+    shape: Shape, given: tuple[Cells, Array | None], mesh_cot: Array
+) -> tuple[Cells, Array | None]:
+    """The mesh of cotangents, interpolated to the particles, and its slope there."""
+    cells, weight = given
+    base, ((x0, x1), (y0, y1), (z0, z1)) = _overlaps(cells, shape)
+    near = jnp.stack([jnp.roll(mesh_cot, [-i for i in at], (0, 1, 2)) for at in _CORNERS], axis=-1)
+    rows = near.reshape(-1, 8).at[base.ravel()].get(mode="promise_in_bounds")
+    value = {at: rows[:, i].reshape(base.shape) for i, at in enumerate(_CORNERS)}
+    edge = {(a, b): value[a, b, 0] * z0 + value[a, b, 1] * z1 for a, b, c in _CORNERS if c == 0}
+    rise = {(a, b): value[a, b, 1] - value[a, b, 0] for a, b, c in _CORNERS if c == 0}
+    slope_x = (edge[1, 0] - edge[0, 0]) * y0 + (edge[1, 1] - edge[0, 1]) * y1
+    slope_y = (edge[0, 1] - edge[0, 0]) * x0 + (edge[1, 1] - edge[1, 0]) * x1
+    slope_z = x0 * (rise[0, 0] * y0 + rise[0, 1] * y1) + x1 * (rise[1, 0] * y0 + rise[1, 1] * y1)
+    if weight is None:
+        return (slope_x, slope_y, slope_z), None
+    weight_cot = x0 * (edge[0, 0] * y0 + edge[0, 1] * y1) + x1 * (edge[1, 0] * y0 + edge[1, 1] * y1)
+    return (slope_x * weight, slope_y * weight, slope_z * weight), weight_cot.astype(weight.dtype)
+
+
+_deposit.defvjp(_deposit_forward, _deposit_backward)
+
+
+def _overlaps(cells: Cells, shape: Shape) -> tuple[Array, tuple[tuple[Array, Array], ...]]:
+    """Flat index of the lowest cell that a particle overlaps; its two shares along each axis."""
+    base: Array | int = 0
+    shares = []
+    for x, num in zip(cells, shape, strict=True):
+        lower = jnp.floor(x)
+        base = base * num + lower.astype(jnp.int32) % num
+        shares.append((1 - (x - lower), x - lower))
+    return jnp.asarray(base), tuple(shares)
 
 
 def _check_particles(position: Array, weight: ArrayLike | None, grid: Grid) -> None:

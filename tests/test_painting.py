@@ -81,6 +81,20 @@ def test_gradient_is_that_of_finite_differences(position: np.ndarray) -> None:
     np.testing.assert_allclose(slope, (forward - backward) / (2 * step), rtol=1e-7)
 
 
+def test_gradient_in_the_weights_is_the_interpolated_field(position: np.ndarray) -> None:
+    rng = np.random.default_rng(5)
+    response, weight = rng.normal(size=GRID.shape), rng.uniform(size=len(position))
+
+    def total(position: jax.Array, weight: jax.Array) -> jax.Array:
+        return jnp.sum(response * paint_mass(position, GRID, weight))
+
+    in_position, in_weight = jax.grad(total, argnums=(0, 1))(position, weight)
+    # Mass is linear in the weights: the sum over particles is the total itself.
+    np.testing.assert_allclose(jnp.vdot(in_weight, weight), total(position, weight), rtol=1e-12)
+    alone = jax.vmap(lambda x: jax.grad(total)(x[None], jnp.ones(1))[0])(jnp.array(position))
+    np.testing.assert_allclose(in_position, weight[:, None] * alone, rtol=1e-10, atol=1e-12)
+
+
 def test_single_precision_is_good_to_1e_5(position: np.ndarray) -> None:
     exact = np.asarray(paint_mass(position, GRID))
     with jax.enable_x64(False):
