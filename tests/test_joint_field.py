@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import h5py
@@ -17,16 +17,35 @@ import halo_mdn as hm
 from halo_mdn.cli import run
 from halo_mdn.cosmology import Cosmology
 from halo_mdn.defaults import MOCK_PARAMS
-from halo_mdn.joint.beginning import fill_up, shells_of
-from halo_mdn.joint.problem import BIAS, FIELD, JointProblem, Position, joint_model, log_joint
+from halo_mdn.joint.coordinates import (
+    BIAS,
+    FIELD,
+    JointCoordinates,
+    Position,
+    ShellScaled,
+    fill_up,
+    shell_power,
+    shells_of,
+)
+from halo_mdn.joint.problem import JointProblem, log_joint
 from halo_mdn.joint.recovery import measure_recovery, mixing
 from halo_mdn.joint.settings import JointConfig, as_text, load_joint_config
 from halo_mdn.lpt import Lpt, density
 from halo_mdn.mock import make_mock
-from halo_mdn.sampling.coordinates import Whitened
+from halo_mdn.sampling.coordinates import Composed, Whitened
 
 CELLS = 8
-UNIT = Whitened(jnp.array(MOCK_PARAMS), jnp.eye(len(MOCK_PARAMS)))
+NUM_PARAMS = len(MOCK_PARAMS)
+SHELLS = int(shells_of((CELLS,) * 3).max()) + 1
+
+
+def coordinates_of(scale: np.ndarray, location: np.ndarray, tril: np.ndarray) -> JointCoordinates:
+    same = Whitened(jnp.zeros(NUM_PARAMS), jnp.eye(NUM_PARAMS))
+    inner = Whitened(jnp.array(location), jnp.array(tril))
+    return JointCoordinates(ShellScaled(jnp.array(scale)), Composed(same, inner))
+
+
+UNIT = coordinates_of(np.ones(SHELLS), np.array(MOCK_PARAMS), np.eye(NUM_PARAMS))
 
 
 @cache
@@ -43,7 +62,7 @@ def small_problem() -> JointProblem:
 def random_position(seed: int, problem: JointProblem) -> Position:
     rng = np.random.default_rng(seed)
     position = {FIELD: jnp.array(rng.normal(size=problem.lpt.noise_shape))}
-    position[BIAS] = jnp.array(0.01 * rng.normal(size=len(MOCK_PARAMS)))
+    position[BIAS] = jnp.array(0.01 * rng.normal(size=NUM_PARAMS))
     for name, _ in problem.free_cosmology:
         position[f"{name}_unit"] = jnp.array(rng.normal())
     return position
@@ -51,10 +70,12 @@ def random_position(seed: int, problem: JointProblem) -> Position:
 
 @cache
 def compiled() -> Callable[..., tuple[jax.Array, Position]]:
-    return jax.jit(jax.value_and_grad(partial(log_joint, joint_model()), argnums=2))
+    return jax.jit(jax.value_and_grad(log_joint, argnums=2))
 
 
-def log_density(coordinates: Whitened, problem: JointProblem, position: Position) -> jax.Array:
+def log_density(
+    coordinates: JointCoordinates, problem: JointProblem, position: Position
+) -> jax.Array:
     return compiled()(coordinates, problem, position)[0]
 
 
@@ -62,7 +83,7 @@ def test_log_density_is_prior_plus_likelihood() -> None:
     problem = small_problem()
 
     def by_hand(position: Position) -> jax.Array:
-        white_noise, params = position[FIELD], UNIT.to_params(position[BIAS])
+        white_noise, params = position[FIELD], UNIT.bias.to_params(position[BIAS])
         units = position["sigma8_unit"], position["omega_m_unit"]
         cosmology = Cosmology(sigma8=0.81 + 0.05 * units[0], omega_m=0.31 + 0.03 * units[1])
         delta = density(white_noise, problem.lpt, cosmology)
@@ -78,14 +99,50 @@ def test_log_density_is_prior_plus_likelihood() -> None:
 def test_coordinates_do_not_change_the_posterior() -> None:
     problem = small_problem()
     rng = np.random.default_rng(3)
-    scale = np.tril(0.1 * rng.normal(size=(17, 17))) + np.eye(17)
-    other = Whitened(jnp.array(MOCK_PARAMS) + 0.1, jnp.array(scale))
+    tril = np.tril(0.1 * rng.normal(size=(NUM_PARAMS,) * 2)) + np.eye(NUM_PARAMS)
+    other = coordinates_of(rng.uniform(0.1, 1, SHELLS), np.array(MOCK_PARAMS) + 0.1, tril)
     constants = []
     for seed in (4, 5):
         position = random_position(seed, problem)
-        same = {**position, BIAS: other.to_latent(UNIT.to_params(position[BIAS]))}
+        params = UNIT.bias.to_params(position[BIAS])
+        same = {**position, **other.to_position(position[FIELD], params)}
         constants.append(log_density(other, problem, same) - log_density(UNIT, problem, position))
     np.testing.assert_allclose(constants[0], constants[1], rtol=1e-7)
+
+
+def test_log_determinant_of_the_shells() -> None:
+    scaled = ShellScaled(jnp.array([0.9, 0.2, 0.5, 0.8]))
+    field = jnp.array(np.random.default_rng(1).normal(size=(4, 4, 4)))
+    jacobian = jax.jacfwd(scaled.to_params)(field).reshape(64, 64)
+    np.testing.assert_allclose(scaled.log_det(field), np.linalg.slogdet(jacobian)[1], rtol=1e-12)
+    np.testing.assert_allclose(scaled.to_params(scaled.to_latent(field)), field, atol=1e-13)
+
+
+def test_slopes_of_posterior_draws_tell_its_width() -> None:
+    """Of a Gaussian posterior with precision 1 + S(k), from a few draws of it."""
+    shape, rng = (16,) * 3, np.random.default_rng(2)
+    shell = shells_of(shape)
+    precision = 1 + 100 * np.exp(-0.5 * np.arange(shell.max() + 1.0))
+    first = ShellScaled(jnp.full(len(precision), 0.5))  # whatever the coordinates are now
+    power = []
+    for _ in range(5):
+        noise = np.fft.rfftn(rng.normal(size=shape))  # (draw - mean) = noise / sqrt(precision)
+        slope = np.fft.irfftn(-np.sqrt(precision)[shell] * noise * 0.5, shape)
+        power.append(np.asarray(shell_power(jnp.array(slope))))
+    found = np.asarray(first.at_slopes(np.mean(power, axis=0)).scale)
+    # Shell 1 has 18 modes, so 90 values of the square: 8 % of the width; take three times that.
+    np.testing.assert_allclose(found[1:9], precision[1:9] ** -0.5, rtol=0.25)
+    np.testing.assert_allclose(found[4:9], precision[4:9] ** -0.5, rtol=0.05)
+
+
+def test_adapted_coordinates_give_the_draws_unit_scale() -> None:
+    rng = np.random.default_rng(3)
+    latent = rng.normal(size=(4000, NUM_PARAMS)) @ rng.normal(size=(NUM_PARAMS, NUM_PARAMS)) + 2
+    new = UNIT.adapted(np.ones((4000, SHELLS)), latent)
+    again = jax.vmap(lambda x: new.bias.to_latent(UNIT.bias.to_params(x)))(jnp.array(latent))
+    # The weight of ten draws of the old coordinates, and a matrix with small eigenvalues.
+    np.testing.assert_allclose(np.mean(again, axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(np.var(again, axis=0), 1, atol=0.1)
 
 
 def test_gradient_is_that_of_finite_differences() -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 from halo_mdn.cli.parser import given_settings
 from halo_mdn.errors import InputError
-from halo_mdn.joint.run import RESULTS, draw, prepare, report, write_draws, write_report
+from halo_mdn.joint.results import RESULTS, report, write_draws, write_report
+from halo_mdn.joint.run import draw, prepare
 from halo_mdn.joint.settings import JointConfig, joint_settings, load_joint_config
 from halo_mdn.model_files import find_run_file, is_installed
 from halo_mdn.progress import Display
@@ -39,8 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     run_file = find_run_file(arguments.run_file)
     config = load_joint_config(run_file, given_settings(arguments))
     folder = _folder(config, run_file, overwrite=arguments.overwrite)
-    # Its chains compile in threads of their own, and storing programs meanwhile can crash JAX.
-    device = set_up_jax(replace(config.runtime, compile_cache="none"))
+    device = set_up_jax(config.runtime)
     display = Display()
     problem, content = prepare(config)
     display.say(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -14,13 +13,12 @@ from numpyro.infer.util import log_density
 
 from halo_mdn.catalogue import HaloCatalogue
 from halo_mdn.cosmology import Cosmology
+from halo_mdn.joint.coordinates import JointCoordinates, Position
 from halo_mdn.lpt import Lpt
 from halo_mdn.model_files import load_model
 from halo_mdn.network import NeuralBias
-from halo_mdn.sampling.coordinates import LATENT_SUFFIX, Whitened, change_coordinates
+from halo_mdn.sampling.coordinates import change_coordinates
 
-Position = dict[str, Array]
-FIELD, BIAS = "white_noise", "params" + LATENT_SUFFIX
 FreeCosmology = tuple[tuple[str, tuple[float, float]], ...]
 
 
@@ -62,18 +60,14 @@ class JointProblem:
         return replace(self.cosmology, **changes)
 
 
-def joint_model() -> Callable[..., None]:
-    """The model of ``models/joint_field.py`` with whitened bias parameters.
-
-    Its arguments are the coordinates of the bias parameters and the problem.
-    """
-    return change_coordinates(load_model("joint_field"), "params")
+def joint_model(coordinates: JointCoordinates, problem: JointProblem) -> None:
+    """The model of ``models/joint_field.py`` in other coordinates."""
+    model = change_coordinates(load_model("joint_field"), "params")
+    change_coordinates(model, "white_noise")(coordinates.field, coordinates.bias, problem)
 
 
-def log_joint(
-    model: Callable[..., Any], coordinates: Whitened, problem: JointProblem, position: Position
-) -> Array:
+def log_joint(coordinates: JointCoordinates, problem: JointProblem, position: Position) -> Array:
     """Log posterior density of a position, up to a constant; all its coordinates are real."""
-    value, _ = log_density(model, (coordinates, problem), {}, position)
+    value, _ = log_density(joint_model, (coordinates, problem), {}, position)
     # Where LPT leaves an empty cell the density is impossible, not undefined.
     return jnp.where(jnp.isnan(value), -jnp.inf, value)

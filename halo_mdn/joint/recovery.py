@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 
-from halo_mdn.joint.beginning import mode_weights, shells_of
+from halo_mdn.joint.coordinates import shells_of, weights_of
 
 _MODES_PER_SHELL = 40  # whose effective sample size is measured
 
@@ -126,7 +126,7 @@ def _real_parts(modes: np.ndarray) -> np.ndarray:
 
 
 def _correlation(left: np.ndarray, right: np.ndarray, inside: np.ndarray) -> float:
-    weight = np.broadcast_to(mode_weights((0, 0, 2 * (left.shape[2] - 1))), left.shape)[inside]
+    weight = weights_of((*left.shape[:2], 2 * (left.shape[2] - 1)))[inside]
     a, b = left[inside], right[inside]
     cross = np.sum(weight * (a * b.conj()).real)
     return float(cross / np.sqrt(np.sum(weight * abs(a) ** 2) * np.sum(weight * abs(b) ** 2)))

@@ -1,42 +1,38 @@
 """Three samplers of the joint posterior: NUTS, MCLMC, and alternating updates of field and bias.
 
-Each draws in chunks from compiled functions that take the data as arguments, and counts gradients
-of the whole forward model, the unit of cost.
+Each is a pair of functions: ``start`` makes the state of a chain at a position, and ``advance``
+makes ``chunk_size`` draws from it in one compiled program, which takes the data as arguments.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import numpyro
 from jax import Array
 from numpyro.infer import NUTS
 
 from halo_mdn.errors import InputError
-from halo_mdn.joint.beginning import Beginning, adapt_bias
-from halo_mdn.joint.problem import (
-    BIAS,
-    FIELD,
-    JointProblem,
-    Position,
-    joint_model,
-    log_joint,
-)
-from halo_mdn.joint.program import TRACING, Program
+from halo_mdn.joint.coordinates import BIAS, FIELD, JointCoordinates, Position, shell_power
+from halo_mdn.joint.problem import JointProblem, joint_model, log_joint
 from halo_mdn.joint.settings import JointSampler
 from halo_mdn.lpt import density
 from halo_mdn.model_files import load_model
-from halo_mdn.poisson_process import fixed_field_likelihood
-from halo_mdn.sampling.coordinates import Whitened, change_coordinates
+from halo_mdn.poisson_process import FixedFieldLikelihood, fixed_field_likelihood
+from halo_mdn.sampling.coordinates import change_coordinates
 
-# The position is preconditioned already, and a variance estimated from so few steps would freeze
-# the modes that have not moved yet; so only the step size is tuned, and L follows the dimension.
+# NumPyro keeps its effect handlers on one global stack: one thread at a time may run a model.
+_TRACING = threading.Lock()
+_BIAS_TREE_DEPTH = 5  # of the bias alone, where a step costs a thirtieth of a gradient
+
+# The position has unit scale already; a variance estimated from so few steps would freeze the
+# modes that have not moved yet. So only the step size is tuned, and L follows the dimension.
 _TUNING = {
     "frac_tune1": 0.6,
     "frac_tune2": 0.4,
@@ -45,223 +41,156 @@ _TUNING = {
 }
 
 
-class Chunk(NamedTuple):
-    """Some draws of one chain.
+class Draws(NamedTuple):
+    """Some draws of one chain; all arrays begin with the draw.
 
     Attributes
     ----------
     white_noise : array (D, M0, M1, M2), single precision
-    params : array (D, num_params)
+    params : array (D, P)
     cosmology : dict of arrays (D,)
         Inferred cosmological parameters.
-    num_gradients : int
-        Of the whole forward model.
-    accept_prob : float
-        Mean acceptance; NaN where the sampler has none.
-    divergences : int
-    warming_up : bool
+    latent : array (D, P)
+        Bias parameters in the coordinates of the sampler.
+    slope_power : array (D, S)
+        Mean square, by shell, of the slope of the posterior in the latent field.
+    num_gradients : array (D,) of int
+        Of the whole forward model, the unit of cost.
+    accept_prob : array (D,)
+        NaN where the sampler accepts everything.
+    diverging : array (D,) of bool
     """
 
-    white_noise: np.ndarray
-    params: np.ndarray
-    cosmology: dict[str, np.ndarray]
-    num_gradients: int
-    accept_prob: float
-    divergences: int
-    warming_up: bool
+    white_noise: Any
+    params: Any
+    cosmology: Any
+    latent: Any
+    slope_power: Any
+    num_gradients: Any
+    accept_prob: Any
+    diverging: Any
 
 
-Sampler = Callable[[Array, JointProblem, Beginning, JointSampler], Iterator[Chunk]]
+class Sampler(NamedTuple):
+    """``start(key, position, coordinates, problem, settings, num_warmup)`` makes a state,
+    ``advance(state, coordinates, problem, settings)`` the next state and :class:`Draws`.
+    """
+
+    start: Callable[..., Any]
+    advance: Callable[..., tuple[Any, Draws]]
 
 
-def sampler_of(settings: JointSampler) -> Sampler:
+def sampler_of(settings: JointSampler, problem: JointProblem) -> Sampler:
     """The sampler that the settings name.
 
     Raises
     ------
     InputError
-        If it needs a package that is not installed.
+        If it needs a package that is not installed, or cannot do what the problem asks for.
     """
     if settings.method == "mclmc":
         _blackjax()
-    return {"nuts": draw_nuts, "mclmc": draw_mclmc, "blocks": draw_blocks}[settings.method]
-
-
-def draw_nuts(
-    key: Array, problem: JointProblem, start: Beginning, settings: JointSampler
-) -> Iterator[Chunk]:
-    """NUTS on field and bias together: diagonal mass for the field, dense for the bias."""
-    kernel = _joint_kernel(settings.max_tree_depth, settings.target_accept)
-    advance = _nuts_chunk(kernel)
-    position, coordinates = start.position, start.coordinates
-    for stage, num_warmup in enumerate(_stages(settings)):
-        if stage > 0:
-            position, coordinates = adapt_bias(
-                problem, position, coordinates, newton_steps=settings.newton_steps
-            )
-        with TRACING:
-            state = kernel.init(key, num_warmup, position, (coordinates, problem), {})
-        for length in _chunks(num_warmup, settings.chunk_size):
-            state, out = advance(state, coordinates, problem, length=length)
-            yield _as_chunk(problem, coordinates, out, warming_up=True)
-        position = state.z
-    for length in _chunks(settings.num_samples, settings.chunk_size):
-        state, out = advance(state, coordinates, problem, length=length)
-        yield _as_chunk(problem, coordinates, out, warming_up=False)
-
-
-def draw_mclmc(
-    key: Array, problem: JointProblem, start: Beginning, settings: JointSampler
-) -> Iterator[Chunk]:
-    """Microcanonical Langevin Monte Carlo (Robnik et al. 2023), through blackjax.
-
-    It has no Metropolis step: its bias is held down by the energy error per dimension to which
-    the step size is tuned. One draw is kept every ``thinning`` steps of two gradients.
-    """
-    position, coordinates = start.position, start.coordinates
-    for stage, num_warmup in enumerate(_stages(settings)):
-        if stage > 0:
-            position, coordinates = adapt_bias(
-                problem, position, coordinates, newton_steps=settings.newton_steps
-            )
-        key, tune_key = jax.random.split(key)
-        tune_steps = num_warmup * settings.thinning
-        state, length_scale, step_size = _tune_mclmc(
-            tune_key, position, coordinates, problem,
-            num_steps=tune_steps, energy_error=settings.energy_error,
-        )  # fmt: skip
-        position = state.position
-        cost = np.array([2 * tune_steps])
-        last = jax.tree.map(lambda x: x[None], _kept(position))
-        out = (last, cost, np.array([np.nan]), np.zeros(1, dtype=bool))
-        yield _as_chunk(problem, coordinates, out, warming_up=True)
-    for num in _chunks(settings.num_samples, settings.chunk_size):
-        key, chunk_key = jax.random.split(key)
-        state, draws = _mclmc_chunk(
-            chunk_key, state, coordinates, problem, (length_scale, step_size),
-            length=num, thinning=settings.thinning,
-        )  # fmt: skip
-        cost = np.full(num, 2 * settings.thinning)
-        out = (draws, cost, np.full(num, np.nan), np.zeros(num, dtype=bool))
-        yield _as_chunk(problem, coordinates, out, warming_up=False)
-
-
-def draw_blocks(
-    key: Array, problem: JointProblem, start: Beginning, settings: JointSampler
-) -> Iterator[Chunk]:
-    """Field given bias, then bias given field, each by NUTS, in turn.
-
-    The bias is updated ``bias_updates`` times per update of the field: with the field fixed, the
-    likelihood is a hundred times cheaper, and does not count as a gradient of the forward model.
-    """
+        return Sampler(_start_mclmc, _advance_mclmc)
+    if settings.method == "nuts":
+        return Sampler(_start_nuts, _advance_nuts)
     if problem.free_cosmology:
         raise InputError("sampler.method = 'blocks' has no update of the cosmology: use nuts")
-    field_key, bias_key = jax.random.split(key)
-    coordinates = start.coordinates
-    field_kernel = _field_kernel(settings.max_tree_depth, settings.target_accept)
-    bias_kernel = _bias_kernel(settings.target_accept)
-    bias = start.position[BIAS]
-    log_l = _fixed_field(problem, start.position[FIELD])
-    num_warmup = settings.num_warmup
-    field_arguments = (bias, coordinates, problem)
-    bias_arguments = (coordinates, problem.bias, log_l)
-    with TRACING:
-        field_start = {FIELD: start.position[FIELD]}
-        field_state = field_kernel.init(field_key, num_warmup, field_start, field_arguments, {})
-        num_warmup *= settings.bias_updates
-        bias_state = bias_kernel.init(bias_key, num_warmup, {BIAS: bias}, bias_arguments, {})
-    advance = _block_chunk(field_kernel, bias_kernel)
-    states = (field_state, bias_state)
-    for warming_up, total in ((True, settings.num_warmup), (False, settings.num_samples)):
-        for length in _chunks(total, settings.chunk_size):
-            states, out = advance(
-                states, coordinates, problem, length=length, updates=settings.bias_updates
-            )
-            yield _as_chunk(problem, coordinates, out, warming_up=warming_up)
+    return Sampler(_start_blocks, _advance_blocks)
 
 
-def _stages(settings: JointSampler) -> tuple[int, int]:
-    """Draws of the two stages of the warm-up; between them the bias is whitened again."""
-    half = max(1, settings.num_warmup // 2)  # equal halves share one compiled program
-    return half, half
-
-
-def _chunks(total: int, size: int) -> list[int]:
-    return [min(size, total - done) for done in range(0, total, size)]
-
-
-def _as_chunk(problem: JointProblem, coordinates: Whitened, out: tuple, warming_up: bool) -> Chunk:
-    positions, num_steps, accept, diverging = jax.device_get(out)
-    params = jax.vmap(lambda latent: coordinates.to_params(latent))(jnp.asarray(positions[BIAS]))
-    cosmology = {
-        name: mean + scale * positions[f"{name}_unit"]
-        for name, (mean, scale) in problem.free_cosmology
-    }
-    return Chunk(
-        white_noise=positions[FIELD],
-        params=np.asarray(params),
-        cosmology=cosmology,
-        num_gradients=int(np.sum(num_steps)),
-        accept_prob=float(np.mean(accept)),
-        divergences=int(np.sum(diverging)),
-        warming_up=warming_up,
+def _as_draw(
+    coordinates: JointCoordinates, problem: JointProblem, position: Position, slope: Array,
+    *, num_gradients: Array | int, accept_prob: Array | float, diverging: Array | bool,
+) -> Draws:  # fmt: skip
+    return Draws(
+        white_noise=coordinates.field.to_params(position[FIELD]).astype(jnp.float32),
+        params=coordinates.bias.to_params(position[BIAS]),
+        cosmology={
+            name: mean + scale * position[f"{name}_unit"]
+            for name, (mean, scale) in problem.free_cosmology
+        },
+        latent=position[BIAS],
+        slope_power=shell_power(slope),
+        num_gradients=jnp.asarray(num_gradients),
+        accept_prob=jnp.asarray(accept_prob),
+        diverging=jnp.asarray(diverging),
     )
 
 
-def _kept(position: Position) -> Position:
-    """What is stored of a draw: the field in single precision."""
-    return {**position, FIELD: position[FIELD].astype(jnp.float32)}
-
-
-@cache
-def _joint_kernel(max_tree_depth: int, target_accept: float) -> NUTS:
+def _nuts(model: Callable, settings: JointSampler, max_tree_depth: int) -> NUTS:
     return NUTS(
-        joint_model(),
+        model,
         step_size=0.1,
         max_tree_depth=max_tree_depth,
-        target_accept_prob=target_accept,
-        dense_mass=[(BIAS,)],
+        target_accept_prob=settings.target_accept,
+        adapt_mass_matrix=False,  # the coordinates take its place
     )
 
 
 @cache
-def _nuts_chunk(kernel: NUTS) -> Callable[..., Any]:
-    @Program
-    def advance(state: Any, coordinates: Whitened, problem: JointProblem, *, length: int) -> Any:
-        def step(state: Any, _: None) -> tuple[Any, tuple]:
-            state = kernel.sample(state, (coordinates, problem), {})
-            return state, (_kept(state.z), state.num_steps, state.accept_prob, state.diverging)
-
-        return jax.lax.scan(step, state, None, length)
-
-    return advance
+def _joint_kernel(settings: JointSampler) -> NUTS:
+    return _nuts(joint_model, settings, settings.max_tree_depth)
 
 
-def _field_given_bias(latent: Array, coordinates: Whitened, problem: JointProblem) -> None:
-    conditioned = numpyro.handlers.condition(joint_model(), data={BIAS: latent})
-    conditioned(coordinates, problem)
+def _start_nuts(
+    key: Array, position: Position, coordinates: JointCoordinates, problem: JointProblem,
+    settings: JointSampler, num_warmup: int,
+) -> Any:  # fmt: skip
+    with _TRACING:
+        kernel = _joint_kernel(settings)
+        return kernel.init(key, num_warmup, position, (coordinates, problem), {})
+
+
+@partial(jax.jit, static_argnums=3)
+def _advance_nuts(
+    state: Any, coordinates: JointCoordinates, problem: JointProblem, settings: JointSampler
+) -> tuple[Any, Draws]:
+    """NUTS on field and bias together."""
+    kernel = _joint_kernel(settings)
+
+    def step(state: Any, _: None) -> tuple[Any, Draws]:
+        state = kernel.sample(state, (coordinates, problem), {})
+        return state, _as_draw(
+            coordinates, problem, state.z, state.z_grad[FIELD], num_gradients=state.num_steps,
+            accept_prob=state.accept_prob, diverging=state.diverging,
+        )  # fmt: skip
+
+    return jax.lax.scan(step, state, None, settings.chunk_size)
+
+
+def _field_given_bias(latent: Array, coordinates: JointCoordinates, problem: JointProblem) -> None:
+    numpyro.handlers.condition(joint_model, data={BIAS: latent})(coordinates, problem)
 
 
 @cache
-def _field_kernel(max_tree_depth: int, target_accept: float) -> NUTS:
-    return NUTS(
-        _field_given_bias,
-        step_size=0.1,
-        max_tree_depth=max_tree_depth,
-        target_accept_prob=target_accept,
-    )
+def _block_kernels(settings: JointSampler) -> tuple[NUTS, NUTS]:
+    bias_model = change_coordinates(load_model("neural_bias"), "params")
+    field = _nuts(_field_given_bias, settings, settings.max_tree_depth)
+    return field, _nuts(bias_model, settings, _BIAS_TREE_DEPTH)
 
 
-@cache
-def _bias_kernel(target_accept: float) -> NUTS:
-    model = change_coordinates(load_model("neural_bias"), "params")
-    return NUTS(model, step_size=0.1, max_tree_depth=6, target_accept_prob=target_accept,
-                dense_mass=True)  # fmt: skip
-
-
-def _fixed_field(problem: JointProblem, field: Array) -> Any:
-    delta = density(field.astype(problem.precision), problem.lpt, problem.cosmology)
+def _fixed_field(
+    field: Array, coordinates: JointCoordinates, problem: JointProblem
+) -> FixedFieldLikelihood:
+    white_noise = coordinates.field.to_params(field).astype(problem.precision)
+    delta = density(white_noise, problem.lpt, problem.cosmology)
     return fixed_field_likelihood(problem.bias, delta.astype(field.dtype), problem.halos)
+
+
+def _start_blocks(
+    key: Array, position: Position, coordinates: JointCoordinates, problem: JointProblem,
+    settings: JointSampler, num_warmup: int,
+) -> Any:  # fmt: skip
+    field, bias = {FIELD: position[FIELD]}, {BIAS: position[BIAS]}
+    field_arguments = (position[BIAS], coordinates, problem)
+    log_l = _fixed_field(position[FIELD], coordinates, problem)
+    bias_arguments = (coordinates.bias, problem.bias, log_l)
+    field_key, bias_key = jax.random.split(key)
+    with _TRACING:
+        field_kernel, bias_kernel = _block_kernels(settings)
+        field_state = field_kernel.init(field_key, num_warmup, field, field_arguments, {})
+        num_warmup *= settings.bias_updates
+        return field_state, bias_kernel.init(bias_key, num_warmup, bias, bias_arguments, {})
 
 
 def _refreshed(kernel: NUTS, state: Any, arguments: tuple) -> Any:
@@ -271,32 +200,39 @@ def _refreshed(kernel: NUTS, state: Any, arguments: tuple) -> Any:
     return state._replace(potential_energy=energy, z_grad=slope)
 
 
-@cache
-def _block_chunk(field_kernel: NUTS, bias_kernel: NUTS) -> Callable[..., Any]:
-    @Program
-    def advance(
-        states: tuple, coordinates: Whitened, problem: JointProblem, *, length: int, updates: int
-    ) -> Any:
-        def sweep(states: tuple, _: None) -> tuple[tuple, tuple]:
-            field_state, bias_state = states
-            arguments = (bias_state.z[BIAS], coordinates, problem)
-            field_state = _refreshed(field_kernel, field_state, arguments)
-            field_state = field_kernel.sample(field_state, arguments, {})
-            log_l = _fixed_field(problem, field_state.z[FIELD])
-            bias_arguments = (coordinates, problem.bias, log_l)
-            bias_state = _refreshed(bias_kernel, bias_state, bias_arguments)
-            bias_state, _ = jax.lax.scan(
-                lambda state, _: (bias_kernel.sample(state, bias_arguments, {}), None),
-                bias_state, None, updates,
-            )  # fmt: skip
-            kept = _kept({**field_state.z, **bias_state.z})
-            diverging = field_state.diverging | bias_state.diverging
-            out = (kept, field_state.num_steps + 1, field_state.accept_prob, diverging)
-            return (field_state, bias_state), out
+@partial(jax.jit, static_argnums=3)
+def _advance_blocks(
+    states: tuple, coordinates: JointCoordinates, problem: JointProblem, settings: JointSampler
+) -> tuple[Any, Draws]:
+    """Field given bias, then bias given field, each by NUTS, in turn, as BORG does it.
 
-        return jax.lax.scan(sweep, states, None, length)
+    The bias is updated ``bias_updates`` times per update of the field: with the field fixed the
+    fast likelihood applies, and such an update costs no gradient of the forward model.
+    """
+    field_kernel, bias_kernel = _block_kernels(settings)
 
-    return advance
+    def sweep(states: tuple, _: None) -> tuple[tuple, Draws]:
+        field_state, bias_state = states
+        arguments = (bias_state.z[BIAS], coordinates, problem)
+        field_state = _refreshed(field_kernel, field_state, arguments)
+        field_state = field_kernel.sample(field_state, arguments, {})
+        log_l = _fixed_field(field_state.z[FIELD], coordinates, problem)
+        bias_arguments = (coordinates.bias, problem.bias, log_l)
+        bias_state = _refreshed(bias_kernel, bias_state, bias_arguments)
+
+        def update(state: Any, _: None) -> tuple[Any, Array]:
+            state = bias_kernel.sample(state, bias_arguments, {})
+            return state, state.diverging
+
+        bias_state, diverging = jax.lax.scan(update, bias_state, None, settings.bias_updates)
+        draw = _as_draw(
+            coordinates, problem, {**field_state.z, **bias_state.z}, field_state.z_grad[FIELD],
+            num_gradients=field_state.num_steps + 1, accept_prob=field_state.accept_prob,
+            diverging=field_state.diverging | jnp.any(diverging),
+        )  # fmt: skip
+        return (field_state, bias_state), draw
+
+    return jax.lax.scan(sweep, states, None, settings.chunk_size)
 
 
 def _blackjax() -> Any:
@@ -308,15 +244,24 @@ def _blackjax() -> Any:
         ) from None
 
 
-@Program
+def _start_mclmc(
+    key: Array, position: Position, coordinates: JointCoordinates, problem: JointProblem,
+    settings: JointSampler, num_warmup: int,
+) -> Any:  # fmt: skip
+    key, tune_key = jax.random.split(key)
+    num_steps = num_warmup * settings.thinning
+    return key, *_tune_mclmc(tune_key, position, coordinates, problem, settings, num_steps)
+
+
+@partial(jax.jit, static_argnums=(4, 5))
 def _tune_mclmc(
-    key: Array, position: Position, coordinates: Whitened, problem: JointProblem,
-    *, num_steps: int, energy_error: float,
+    key: Array, position: Position, coordinates: JointCoordinates, problem: JointProblem,
+    settings: JointSampler, num_steps: int,
 ) -> tuple:  # fmt: skip
     """The state after ``num_steps`` steps, the length between refreshments, and the step size."""
     blackjax = _blackjax()
     init_key, tune_key = jax.random.split(key)
-    target = partial(log_joint, joint_model(), coordinates, problem)
+    target = partial(log_joint, coordinates, problem)
     state = blackjax.mcmc.mclmc.init(position, target, init_key)
     state, tuned, *_ = blackjax.mclmc_find_L_and_step_size(
         mclmc_kernel=blackjax.mcmc.mclmc.build_kernel(),
@@ -324,30 +269,39 @@ def _tune_mclmc(
         state=state,
         rng_key=tune_key,
         logdensity_fn=target,
-        desired_energy_var=energy_error,
+        desired_energy_var=settings.energy_error,
         **_TUNING,
     )
     return state, tuned.L, tuned.step_size
 
 
-@Program
-def _mclmc_chunk(
-    key: Array, state: Any, coordinates: Whitened, problem: JointProblem, tuned: tuple,
-    *, length: int, thinning: int,
-) -> tuple:  # fmt: skip
+@partial(jax.jit, static_argnums=3)
+def _advance_mclmc(
+    state: tuple, coordinates: JointCoordinates, problem: JointProblem, settings: JointSampler
+) -> tuple[Any, Draws]:
+    """Microcanonical Langevin Monte Carlo (Robnik et al. 2023), through blackjax.
+
+    It has no Metropolis step: its bias is held down by the energy error per dimension to which
+    the step size is tuned. One draw is kept every ``thinning`` steps of two gradients.
+    """
     kernel = _blackjax().mcmc.mclmc.build_kernel()
-    target = partial(log_joint, joint_model(), coordinates, problem)
-    momentum_length, step_size = tuned
+    key, first, momentum_length, step_size = state
+    keys = jax.random.split(key, settings.chunk_size * settings.thinning + 1)
 
     def step(state: Any, key: Array) -> tuple[Any, None]:
         state, _ = kernel(
-            key, state, logdensity_fn=target, inverse_mass_matrix=1.0, L=momentum_length,
-            step_size=step_size,
+            key, state, logdensity_fn=partial(log_joint, coordinates, problem),
+            inverse_mass_matrix=1.0, L=momentum_length, step_size=step_size,
         )  # fmt: skip
         return state, None
 
-    def draw(state: Any, key: Array) -> tuple[Any, Position]:
-        state, _ = jax.lax.scan(step, state, jax.random.split(key, thinning))
-        return state, _kept(state.position)
+    def draw(state: Any, keys: Array) -> tuple[Any, Draws]:
+        state, _ = jax.lax.scan(step, state, keys)
+        return state, _as_draw(
+            coordinates, problem, state.position, state.logdensity_grad[FIELD],
+            num_gradients=2 * settings.thinning, accept_prob=jnp.nan, diverging=False,
+        )  # fmt: skip
 
-    return jax.lax.scan(draw, state, jax.random.split(key, length))
+    per_draw = keys[1:].reshape(settings.chunk_size, settings.thinning)
+    last, draws = jax.lax.scan(draw, first, per_draw)
+    return (keys[0], last, momentum_length, step_size), draws

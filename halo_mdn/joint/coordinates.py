@@ -1,0 +1,131 @@
+"""Coordinates of joint inference, in which field and bias have about unit scale.
+
+Halos pin down the largest waves of the initial conditions ten times better than the prior, and
+the smallest not at all. Every sampler's step is limited by the narrowest direction, so the white
+noise is sampled in units of its posterior width, one per shell of wavenumbers. A draw of the
+posterior tells those widths by its gradient alone, without waiting for a chain to move: the mean
+square of the gradient of a log-density is its mean curvature, 1 / width^2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from halo_mdn.sampling.coordinates import LATENT_SUFFIX, Composed, Whitened
+
+Position = dict[str, Array]
+FIELD, BIAS = "white_noise" + LATENT_SUFFIX, "params" + LATENT_SUFFIX
+
+_NARROWEST = 1e-2  # posterior width in units of the prior's, against a wild first gradient
+_PRIOR_DRAWS = 10  # weight of the present coordinates, in draws, against few new ones
+
+
+class ShellScaled(NamedTuple):
+    """White noise whose modes in shell ``s`` are ``scale[s]`` times those of the latent field.
+
+    Attributes
+    ----------
+    scale
+        Posterior width of the modes of each shell, in units of the prior's; shape (S,).
+    """
+
+    scale: Array
+
+    @classmethod
+    def unit(cls, shape: Sequence[int]) -> ShellScaled:
+        """The white noise itself."""
+        return cls(jnp.ones(int(shells_of(shape).max()) + 1))
+
+    def to_params(self, latent: Array) -> Array:
+        """White noise (M0, M1, M2) of a latent field of that shape."""
+        return self._filtered(latent, self.scale)
+
+    def to_latent(self, params: Array) -> Array:
+        """Latent field of white noise."""
+        return self._filtered(params, 1 / self.scale)
+
+    def log_det(self, latent: Array) -> Array:
+        """Log absolute determinant of d white noise / d latent."""
+        modes = np.bincount(shells_of(latent.shape).ravel(), weights_of(latent.shape).ravel())
+        return jnp.sum(modes * jnp.log(self.scale))
+
+    def at_slopes(self, power: np.ndarray) -> ShellScaled:
+        """The scales that make unit the mean square ``power`` (S,) of latent slopes."""
+        scale = np.asarray(self.scale) / np.sqrt(np.maximum(power, 1e-12))
+        return ShellScaled(jnp.asarray(np.clip(scale, _NARROWEST, 1.0)))
+
+    @staticmethod
+    def _filtered(field: Array, factor: Array) -> Array:
+        factor = factor[shells_of(field.shape)]
+        return jnp.fft.irfftn(factor * jnp.fft.rfftn(field), field.shape)
+
+
+class JointCoordinates(NamedTuple):
+    """Coordinates of white noise and bias parameters; a pytree."""
+
+    field: ShellScaled
+    bias: Composed
+
+    def to_position(self, white_noise: Array, params: Array) -> Position:
+        """The latent position, without cosmology."""
+        return {FIELD: self.field.to_latent(white_noise), BIAS: self.bias.to_latent(params)}
+
+    def adapted(self, slope_power: np.ndarray, latent: np.ndarray) -> JointCoordinates:
+        """Coordinates that fit draws better.
+
+        Parameters
+        ----------
+        slope_power : array (draws, S)
+            Mean square of the slope in the latent field, by shell.
+        latent : array (draws, P)
+            Latent bias parameters.
+        """
+        num = len(latent)
+        covariance = num * np.cov(latent.T) + _PRIOR_DRAWS * np.eye(latent.shape[1])
+        covariance /= num + _PRIOR_DRAWS
+        inner = self.bias.inner
+        assert isinstance(inner, Whitened)
+        centre = inner.to_params(jnp.asarray(latent.mean(axis=0)))
+        half = np.asarray(inner.scale_tril)
+        whitened = Whitened.at(np.asarray(centre), half @ covariance @ half.T)
+        bias = Composed(self.bias.outer, whitened)
+        return JointCoordinates(self.field.at_slopes(slope_power.mean(axis=0)), bias)
+
+
+def shell_power(field: Array) -> Array:
+    """Mean power of the modes of each shell, (S,); 1 for white noise."""
+    shell, weight = shells_of(field.shape), weights_of(field.shape)
+    power = weight * jnp.abs(jnp.fft.rfftn(field)) ** 2 / field.size
+    count = np.bincount(shell.ravel(), weight.ravel())
+    return jax.ops.segment_sum(power.ravel(), shell.ravel(), len(count)) / count
+
+
+def fill_up(key: Array, field: Array) -> Array:
+    """Add Gaussian noise to every shell of wavenumbers until its power is that of white noise."""
+    missing = jnp.sqrt(jnp.clip(1 - shell_power(field), 0, 1))
+    fill = jnp.fft.rfftn(jax.random.normal(key, field.shape, dtype=field.dtype))
+    modes = jnp.fft.rfftn(field) + missing[shells_of(field.shape)] * fill
+    return jnp.fft.irfftn(modes, field.shape)
+
+
+def shells_of(shape: Sequence[int]) -> np.ndarray:
+    """Which shell, ``round(|cycles per box|)``, each mode of ``rfftn`` belongs to."""
+    n0, n1, n2 = shape
+    axes = (np.fft.fftfreq(n0, 1 / n0), np.fft.fftfreq(n1, 1 / n1), np.fft.rfftfreq(n2, 1 / n2))
+    return np.rint(np.sqrt(sum(x**2 for x in np.ix_(*axes)))).astype(int)
+
+
+def weights_of(shape: Sequence[int]) -> np.ndarray:
+    """How many modes of the full transform each mode of ``rfftn`` stands for, 1 or 2."""
+    n0, n1, n2 = shape
+    weights = np.full(n2 // 2 + 1, 2.0)
+    weights[0] = 1.0
+    if n2 % 2 == 0:
+        weights[-1] = 1.0
+    return np.broadcast_to(weights, (n0, n1, len(weights)))
