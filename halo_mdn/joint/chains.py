@@ -14,7 +14,7 @@ from jax import Array
 from halo_mdn.joint.beginning import Beginning
 from halo_mdn.joint.coordinates import JointCoordinates, Position
 from halo_mdn.joint.problem import JointProblem
-from halo_mdn.joint.samplers import Draws, sampler_of
+from halo_mdn.joint.samplers import Draws, advance, check_sampler, sampler_of
 from halo_mdn.joint.settings import JointSampler
 from halo_mdn.threads import in_threads
 
@@ -73,7 +73,7 @@ def draw_chains(
     per_stage = -(-settings.num_warmup // (NUM_STAGES * settings.chunk_size))
     warmup: list[Draws] = []
     for stage, stage_key in enumerate(jax.random.split(key, NUM_STAGES)):
-        walk.restart(stage_key, num_warmup=per_stage * settings.chunk_size)
+        walk.restart(stage_key, num_updates=per_stage * settings.chunk_size * settings.thinning)
         stage_draws = [walk.advance(f"warm-up {stage + 1}/{NUM_STAGES}") for _ in range(per_stage)]
         if stage < NUM_STAGES - 1:
             walk.adapt(_joined(stage_draws))
@@ -105,7 +105,7 @@ class _Walk:
         began: float, say: Callable[[str], None],
     ) -> None:  # fmt: skip
         self.problem, self.settings, self.say, self.began = problem, settings, say, began
-        self.sampler = sampler_of(settings, problem)
+        check_sampler(settings, problem)
         self.coordinates: JointCoordinates = beginnings[0].coordinates
         self.positions: list[Position] = [
             self.coordinates.to_position(b.white_noise, b.params)
@@ -115,15 +115,12 @@ class _Walk:
         self.states: list[Any] = []
         self.calls = 0
 
-    def restart(self, key: Array, *, num_warmup: int) -> None:
+    def restart(self, key: Array, *, num_updates: int) -> None:
         """Begin a stage of the warm-up at the positions."""
         given = list(zip(jax.random.split(key, len(self.positions)), self.positions, strict=True))
-        self.states = in_threads(
-            lambda pair: self.sampler.start(
-                *pair, self.coordinates, self.problem, self.settings, num_warmup
-            ),
-            given,
-        )
+        start = sampler_of(self.settings.method).start
+        arguments = (self.coordinates, self.problem, self.settings, num_updates)
+        self.states = in_threads(lambda pair: start(*pair, *arguments), given)
 
     def advance(self, phase: str) -> Draws:
         """Some draws of all chains, (chain, draw, ...)."""
@@ -131,7 +128,7 @@ class _Walk:
         # The first two calls may compile: for the first states, and for what they become.
         results = in_threads(
             lambda state: jax.block_until_ready(
-                self.sampler.advance(state, self.coordinates, self.problem, self.settings)
+                advance(state, self.coordinates, self.problem, self.settings)
             ),
             self.states,
             compiles=self.calls <= 2,

@@ -15,39 +15,45 @@ _DATA, _MODEL, _OTHER = "#0072B2", "#D55E00", "#009E73"  # Okabe & Ito
 
 
 def write_figure(
-    path: Path, recovery: Recovery, *, truth: np.ndarray, mean: np.ndarray, spread: np.ndarray,
+    path: Path, recovery: Recovery, *, truth: np.ndarray, mean: np.ndarray, density: np.ndarray,
     counts: np.ndarray, box_size: float,
 ) -> None:  # fmt: skip
     """Draw and save the picture.
 
     Parameters
     ----------
-    truth, mean, spread : array (N, N, N)
-        1 + delta of the truth; posterior mean and standard deviation of it.
+    truth, mean : array (M, M, M)
+        Linear overdensity of the true initial conditions, and its posterior mean.
+    density : array (N, N, N)
+        Posterior mean of 1 + delta.
     counts : array (N, N, N)
         Halos per voxel.
     box_size : float
         In Mpc/h.
     """
-    figure = Figure(figsize=(13, 7.5), layout="constrained")
-    top = figure.subplots(2, 4)
-    _phases(top[0, 0], recovery)
-    _variance(top[0, 1], recovery)
-    _scores(top[0, 2], recovery)
-    _cost(top[0, 3], recovery)
-    middle = truth.shape[2] // 2
-    limits = np.log10(np.percentile(truth[:, :, middle], [1, 99.5]))
-    titles = ("truth, log10(1 + delta)", "posterior mean", "posterior std / mean", "halos")
-    panels = (np.log10(truth), np.log10(mean), spread / mean, counts)
-    for axes, title, panel in zip(top[1], titles, panels, strict=True):
-        low, high = limits if title in titles[:2] else (0, np.percentile(panel[:, :, middle], 99.5))
+    figure = Figure(figsize=(15, 7.5), layout="constrained")
+    (phases, variance, scores, cost), maps = figure.subplots(2, 4)
+    _phases(phases, recovery)
+    _variance(variance, recovery)
+    _scores(scores, recovery)
+    _cost(cost, recovery)
+    largest = np.percentile(np.abs(truth), 99)
+    signed = {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest}
+    panels = (
+        ("true initial density (linear)", truth, signed),
+        ("posterior mean of it", mean, signed),
+        ("log10(1 + delta), posterior mean", np.log10(density), {"cmap": "viridis"}),
+        ("halos per voxel", counts, {"cmap": "gray_r", "vmax": np.percentile(counts, 99.5)}),
+    )
+    for axes, (title, field, style) in zip(maps, panels, strict=True):
+        # One plane of voxels, as averages over more would hide what is not recovered.
         image = axes.imshow(
-            panel[:, :, middle].T, origin="lower", extent=(0, box_size, 0, box_size),
-            cmap="viridis" if title != "halos" else "gray_r", vmin=low, vmax=high,
+            field[:, :, field.shape[2] // 2].T, origin="lower",
+            extent=(0, box_size, 0, box_size), **style,
         )  # fmt: skip
         axes.set(title=title, xlabel="x [Mpc/h]", ylabel="y [Mpc/h]")
         figure.colorbar(image, ax=axes, shrink=0.75)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=90, format="png")
 
 
 def _phases(axes: Axes, recovery: Recovery) -> None:

@@ -32,6 +32,8 @@ class Recovery(NamedTuple):
         Median effective sample size of modes of the shell.
     worst_rhat
         Largest split R-hat of those modes.
+    summary_rhat
+        Larger split R-hat of two functions of the shell: power, and correlation with the truth.
     z
         (truth - mean) / (standard deviation) of every mode below the Nyquist frequency, flat.
     z_shell
@@ -45,6 +47,7 @@ class Recovery(NamedTuple):
     z_variance: np.ndarray
     ess: np.ndarray
     worst_rhat: np.ndarray
+    summary_rhat: np.ndarray
     z: np.ndarray
     z_shell: np.ndarray
 
@@ -84,6 +87,7 @@ def measure_recovery(draws: np.ndarray, truth: np.ndarray, box_size: float) -> R
                 np.mean(scores**2),
                 np.median(effective_sample_size(some)),
                 np.max(split_gelman_rubin(some)),
+                np.max(split_gelman_rubin(_summaries(modes, target, inside))),
             )
         )
         z.append(scores)
@@ -117,6 +121,20 @@ def _mean_of_others(modes: np.ndarray) -> np.ndarray:
     return (each.sum(axis=0) - each) / (len(each) - 1)
 
 
+def _summaries(modes: np.ndarray, target: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Power of every draw in a shell and its correlation with the truth, (chain, draw, 2)."""
+    weight, truth = weights_of(_shape(target))[inside], target[inside]
+    draws = modes[:, :, inside]
+    power = np.sum(weight * np.abs(draws) ** 2, axis=-1)
+    cross = np.sum(weight * (draws * truth.conj()).real, axis=-1)
+    return np.stack([power, cross / np.sqrt(power * np.sum(weight * np.abs(truth) ** 2))], -1)
+
+
+def _shape(modes: np.ndarray) -> tuple[int, int, int]:
+    """Shape of the field whose ``rfftn`` has this shape; its axes are even."""
+    return (modes.shape[0], modes.shape[1], 2 * (modes.shape[2] - 1))
+
+
 def _real_parts(modes: np.ndarray) -> np.ndarray:
     """Real and imaginary parts, side by side along the last axis.
 
@@ -126,7 +144,7 @@ def _real_parts(modes: np.ndarray) -> np.ndarray:
 
 
 def _correlation(left: np.ndarray, right: np.ndarray, inside: np.ndarray) -> float:
-    weight = weights_of((*left.shape[:2], 2 * (left.shape[2] - 1)))[inside]
+    weight = weights_of(_shape(left))[inside]
     a, b = left[inside], right[inside]
     cross = np.sum(weight * (a * b.conj()).real)
     return float(cross / np.sqrt(np.sum(weight * abs(a) ** 2) * np.sum(weight * abs(b) ** 2)))

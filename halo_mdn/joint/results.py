@@ -17,7 +17,7 @@ from halo_mdn.joint.figure import write_figure
 from halo_mdn.joint.problem import JointProblem
 from halo_mdn.joint.recovery import Mixing, Recovery, measure_recovery, mixing
 from halo_mdn.joint.settings import JointConfig, as_text
-from halo_mdn.lpt import density
+from halo_mdn.lpt import density, linear_field
 from halo_mdn.posterior import replace_file
 from halo_mdn.provenance import versions
 
@@ -72,14 +72,18 @@ def write_report(
     replace_file(folder / "summary.txt", lambda path: path.write_text(text, encoding="utf-8"))
     if recovery is None:
         return
-    mean, spread = _density_moments(problem, draws)
+    mean_noise = draws.white_noise.mean(axis=(0, 1), dtype=float)
+    truth, mean = (
+        np.asarray(linear_field(noise, problem.lpt, problem.cosmology))
+        for noise in (content.white_noise, mean_noise)
+    )
     counts = np.zeros(problem.lpt.grid.shape)
     np.add.at(counts, tuple(np.asarray(problem.halos.voxel).T), 1)
     replace_file(
         folder / "joint.png",
         lambda path: write_figure(
-            path, recovery, truth=1 + content.delta, mean=mean, spread=spread, counts=counts,
-            box_size=problem.lpt.grid.box_size[0],
+            path, recovery, truth=truth, mean=mean, density=_mean_density(problem, draws),
+            counts=counts, box_size=problem.lpt.grid.box_size[0],
         ),
     )  # fmt: skip
 
@@ -94,7 +98,7 @@ def _cost_line(name: str, mixed: Mixing, draws: JointDraws) -> str:
 
 
 def _function_values(problem: JointProblem, draws: JointDraws) -> np.ndarray:
-    """ln n(M | environment) of every draw, in environments of the posterior mean field."""
+    """ln n(M | environment) of every draw, in environments of the last field of a chain."""
     field = jnp.asarray(draws.white_noise[0, -1], dtype=float)
     delta = density(field, problem.lpt, problem.cosmology)
     functions = identified_functions(problem.bias, delta, problem.halos)
@@ -110,16 +114,17 @@ def _function_mixing(problem: JointProblem, draws: JointDraws) -> Mixing:
 def _recovery_lines(recovery: Recovery, draws: JointDraws) -> list[str]:
     lines = [
         f"field: variance of z {np.mean(recovery.z**2):.3f} over {recovery.z.size} mode parts; "
-        f"worst R-hat {recovery.worst_rhat.max():.3f}; gradients per effective draw of a mode "
+        f"worst R-hat of a mode {recovery.worst_rhat.max():.3f}, of power or r(k) of draws in a "
+        f"shell {recovery.summary_rhat.max():.3f}; gradients per effective draw of a mode "
         f"{draws.num_gradients / np.median(recovery.ess):.0f} (median shell), "
         f"{draws.num_gradients / recovery.ess.min():.0f} (worst shell)",
-        "   k [h/Mpc]   r(k)  expected  draws   var z   ESS  R-hat",
+        "   k [h/Mpc]   r(k)  expected  draws   var z   ESS  R-hat: worst mode, summaries",
     ]
-    columns = zip(*recovery[:7], strict=True)
-    for k, r, expected, single, variance, ess, rhat in columns:
+    columns = zip(*recovery[:8], strict=True)
+    for k, r, expected, single, variance, ess, rhat, summary in columns:
         lines.append(
             f"   {k:9.3f}  {r:5.3f}  {expected:8.3f}  {single:5.3f}  {variance:6.3f}  {ess:4.0f}"
-            f"  {rhat:5.3f}"
+            f"  {rhat:5.3f}  {summary:5.3f}"
         )
     return lines
 
@@ -138,15 +143,14 @@ def _params_lines(problem: JointProblem, content: Exchange, draws: JointDraws) -
     ]
 
 
-def _density_moments(problem: JointProblem, draws: JointDraws) -> tuple[np.ndarray, np.ndarray]:
-    """Posterior mean and standard deviation of 1 + delta, from up to 40 draws."""
+def _mean_density(problem: JointProblem, draws: JointDraws) -> np.ndarray:
+    """Posterior mean of 1 + delta, from up to 40 draws."""
     flat = draws.white_noise.reshape(-1, *draws.white_noise.shape[2:])
+    total = np.zeros(problem.lpt.grid.shape)
     some = flat[:: max(1, len(flat) // 40)]
-    fields = [
-        1 + np.asarray(density(jnp.asarray(w, dtype=float), problem.lpt, problem.cosmology))
-        for w in some
-    ]
-    return np.mean(fields, axis=0), np.std(fields, axis=0)
+    for noise in some:
+        total += 1 + np.asarray(density(jnp.asarray(noise), problem.lpt, problem.cosmology))
+    return total / len(some)
 
 
 def _write_draws(path: Path, config: JointConfig, draws: JointDraws) -> None:
