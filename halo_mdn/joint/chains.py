@@ -14,10 +14,11 @@ from jax import Array
 from halo_mdn.joint.beginning import Beginning
 from halo_mdn.joint.coordinates import JointCoordinates, Position
 from halo_mdn.joint.problem import JointProblem
-from halo_mdn.joint.samplers import Draws, advance, check_sampler, sampler_of
+from halo_mdn.joint.samplers import Draws, advance, sampler_of
 from halo_mdn.joint.settings import JointSampler
 from halo_mdn.threads import in_threads
 
+_FEWEST = 4  # draws, for R-hat of two halves
 NUM_STAGES = 3  # of the warm-up: between two of them the coordinates follow the draws
 
 
@@ -80,8 +81,9 @@ def draw_chains(
         warmup += stage_draws
     chunks, num_chunks = [], -(-settings.num_samples // settings.chunk_size)
     for i in range(num_chunks):
-        chunks.append(walk.advance(f"{(i + 1) * settings.chunk_size}/{settings.num_samples}"))
-        if time.monotonic() - began > 60 * settings.max_minutes:
+        num_draws = (i + 1) * settings.chunk_size
+        chunks.append(walk.advance(f"{num_draws}/{settings.num_samples}"))
+        if time.monotonic() - began > 60 * settings.max_minutes and num_draws >= _FEWEST:
             break
     draws = _joined(chunks)
     return JointDraws(
@@ -105,7 +107,6 @@ class _Walk:
         began: float, say: Callable[[str], None],
     ) -> None:  # fmt: skip
         self.problem, self.settings, self.say, self.began = problem, settings, say, began
-        check_sampler(settings, problem)
         self.coordinates: JointCoordinates = beginnings[0].coordinates
         self.positions: list[Position] = [
             self.coordinates.to_position(b.white_noise, b.params)

@@ -19,6 +19,7 @@ from halo_mdn.io.exchange import Exchange, read_exchange
 from halo_mdn.joint.beginning import begin
 from halo_mdn.joint.chains import JointDraws, draw_chains
 from halo_mdn.joint.problem import FreeCosmology, JointProblem
+from halo_mdn.joint.samplers import check_sampler
 from halo_mdn.joint.settings import JointConfig
 from halo_mdn.lpt import Lpt
 from halo_mdn.mock import as_exchange, make_mock
@@ -67,7 +68,14 @@ def prepare(config: JointConfig) -> tuple[JointProblem, Exchange]:
 
 
 def draw(config: JointConfig, problem: JointProblem, say: Callable[[str], None]) -> JointDraws:
-    """Start and run all chains, each on its own thread."""
+    """Start and run all chains, each on its own thread.
+
+    Raises
+    ------
+    InputError
+        If the sampler cannot do what is asked for.
+    """
+    check_sampler(config.sampler, problem)
     began = time.monotonic()
     begin_key, scatter_key, key = jax.random.split(jax.random.key(config.seed), 3)
     num_chains, start = config.sampler.num_chains, config.start
