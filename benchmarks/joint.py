@@ -83,9 +83,7 @@ def main() -> None:
         say(f"  gradient, {name}: {milliseconds(function, *arguments):.1f}\n")
     say(f"widths by shell: {np.round(np.asarray(scaled.field.scale), 3).tolist()}\n")
     for step in (0.1, 0.2, 0.3, 0.4):
-        errors = [
-            energy_error(slope, log_density, scaled, problem, noise, step, i) for i in (1, 2, 3)
-        ]
+        errors = [energy_error(both, scaled, problem, noise, step, seed) for seed in (1, 2, 3)]
         say(f"step {step}: energy after 8 steps off by {np.round(errors, 2).tolist()}\n")
 
 
