@@ -10,13 +10,20 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from halo_mdn.joint.coordinates import FIELD, JointCoordinates, ShellScaled, fill_up, shell_power
+from halo_mdn.joint.coordinates import (
+    FIELD,
+    JointCoordinates,
+    ShellScaled,
+    shell_power,
+    shell_product,
+)
 from halo_mdn.joint.problem import JointProblem, log_joint
 from halo_mdn.lpt import density
 from halo_mdn.poisson_process import FixedFieldLikelihood, fixed_field_likelihood, log_prior
 from halo_mdn.sampling.coordinates import Composed, StandardisedField, Whitened, whitened_in
 from halo_mdn.sampling.newton import climb, positive_inverse
 
+_PROBES, _PROBE_SIZE = 6, 0.1  # of the curvature; wide enough to average over the kinks of CIC
 _LEARNING_RATE = 0.1  # of Adam, in units of the prior's standard deviation
 
 
@@ -45,11 +52,12 @@ def begin(
 
     1. Adam climbs to the most probable field at fixed bias. It lacks the modes that the halos do
        not constrain, so
-    2. white noise fills up the power of every shell of wavenumbers to that of the prior: what
-       results is about as rough as a draw from the posterior.
+    2. noise of the posterior's width is added, by the mean curvature of each shell of
+       wavenumbers: what results is about as rough as a draw from the posterior. (Noise that fills
+       up the power to that of the prior would drown the largest waves where the truth has little
+       power by chance, and then the bias fits a field without phases.)
     3. Newton steps adapt the bias to this field; its curvature there gives the first coordinates
-       of the bias parameters,
-    4. and the slope of the posterior at this field those of the white noise.
+       of the bias parameters.
 
     Parameters
     ----------
@@ -59,22 +67,36 @@ def begin(
     num_steps, newton_steps : int
         Of the two climbs.
     """
-    first_key, fill_key = jax.random.split(key)
+    first_key, probe_key, fill_key = jax.random.split(key, 3)
     params = jnp.asarray(params, dtype=float)
     unit = Whitened(jnp.zeros_like(params), jnp.eye(problem.bias.num_params))
     plain = JointCoordinates(ShellScaled.unit(problem.lpt.noise_shape), Composed(unit, unit))
     field = 0.1 * jax.random.normal(first_key, problem.lpt.noise_shape)
-    field = fill_up(fill_key, _climb_field(plain, problem, field, params, num_steps))
+    field = _climb_field(plain, problem, field, params, num_steps)
+    curvature = _curvature(probe_key, plain, problem, field, params)
+    scaled = ShellScaled.at_curvature(curvature)
+    field = field + scaled.to_params(jax.random.normal(fill_key, field.shape))
     delta = density(field, problem.lpt, problem.cosmology)
     log_likelihood = fixed_field_likelihood(problem.bias, delta, problem.halos)
     top = climb(_LogPosterior(log_likelihood), np.asarray(params), max_steps=newton_steps)
     covariance = positive_inverse(-top.hessian)
     bias = whitened_in(StandardisedField.at_halos(log_likelihood), top.params, covariance)
-    params = jnp.asarray(top.params)
-    power = np.asarray(shell_power(_slope(plain, problem, field, params)))
-    return Beginning(
-        field, params, JointCoordinates(plain.field.at_slopes(power), bias), num_steps + 1
-    )
+    num_gradients = num_steps + _PROBES + 1
+    coordinates = JointCoordinates(scaled, bias)
+    return Beginning(field, jnp.asarray(top.params), coordinates, num_gradients)
+
+
+def _curvature(
+    key: Array, plain: JointCoordinates, problem: JointProblem, field: Array, params: Array
+) -> np.ndarray:
+    """Mean of minus the second derivative in the modes of each shell, (S,), by random probes."""
+    here = _slope(plain, problem, field, params)
+    found = []
+    for probe_key in jax.random.split(key, _PROBES):
+        probe = jax.random.normal(probe_key, field.shape)
+        there = _slope(plain, problem, field + _PROBE_SIZE * probe, params)
+        found.append(shell_product(probe, here - there) / (_PROBE_SIZE * shell_power(probe)))
+    return np.mean(found, axis=0)
 
 
 @jax.jit

@@ -60,6 +60,12 @@ class ShellScaled(NamedTuple):
         scale = np.asarray(self.scale) / np.sqrt(np.maximum(power, 1e-12))
         return ShellScaled(jnp.asarray(np.clip(scale, _NARROWEST, 1.0)))
 
+    @classmethod
+    def at_curvature(cls, curvature: np.ndarray) -> ShellScaled:
+        """The widths of a Gaussian with this curvature (S,), which the prior makes at least 1."""
+        scale = 1 / np.sqrt(np.maximum(curvature, 1.0))
+        return cls(jnp.asarray(np.maximum(scale, _NARROWEST)))
+
     @staticmethod
     def _filtered(field: Array, factor: Array) -> Array:
         factor = factor[shells_of(field.shape)]
@@ -100,18 +106,15 @@ class JointCoordinates(NamedTuple):
 
 def shell_power(field: Array) -> Array:
     """Mean power of the modes of each shell, (S,); 1 for white noise."""
-    shell, weight = shells_of(field.shape), weights_of(field.shape)
-    power = weight * jnp.abs(jnp.fft.rfftn(field)) ** 2 / field.size
+    return shell_product(field, field)
+
+
+def shell_product(left: Array, right: Array) -> Array:
+    """Mean product of the modes of two fields in each shell, (S,)."""
+    shell, weight = shells_of(left.shape), weights_of(left.shape)
+    product = weight * (jnp.fft.rfftn(left) * jnp.fft.rfftn(right).conj()).real / left.size
     count = np.bincount(shell.ravel(), weight.ravel())
-    return jax.ops.segment_sum(power.ravel(), shell.ravel(), len(count)) / count
-
-
-def fill_up(key: Array, field: Array) -> Array:
-    """Add Gaussian noise to every shell of wavenumbers until its power is that of white noise."""
-    missing = jnp.sqrt(jnp.clip(1 - shell_power(field), 0, 1))
-    fill = jnp.fft.rfftn(jax.random.normal(key, field.shape, dtype=field.dtype))
-    modes = jnp.fft.rfftn(field) + missing[shells_of(field.shape)] * fill
-    return jnp.fft.irfftn(modes, field.shape)
+    return jax.ops.segment_sum(product.ravel(), shell.ravel(), len(count)) / count
 
 
 def shells_of(shape: Sequence[int]) -> np.ndarray:
