@@ -9,8 +9,9 @@ from jax.tree_util import Partial
 import halo_mdn as hm
 from halo_mdn.sampling import LogPosterior, StandardisedField, Whitened, find_start
 from halo_mdn.sampling.coordinates import whitened_in
-from halo_mdn.sampling.initialisation import _has_spike, _part, _sizes
+from halo_mdn.sampling.initialisation import _part, _sizes
 from halo_mdn.sampling.newton import Summit, climb, positive_inverse
+from halo_mdn.sampling.summits import has_spike
 
 
 @pytest.fixture
@@ -128,14 +129,14 @@ def test_spike_on_one_mass_is_recognised(log_l, bias, params):
     def summit(params):
         return Summit(np.asarray(params), 0.0, np.eye(17), 0.0, 0, True)
 
-    assert not _has_spike(posterior, summit(params))
+    assert not has_spike(posterior, summit(params))
     blocks = {name: np.array(block) for name, block in bias.unpack(params).items()}
     blocks["mean_kernels"][:] = 0.0
     blocks["mean_biases"][1] = log_l.log_mass[7] - np.log(bias.mass_threshold)
     blocks["mean_biases"][0] = 0.0
     blocks["width_kernels"][0, 1] = 0.0
     blocks["width_biases"][1] = -25.0
-    assert _has_spike(posterior, summit(bias.pack(blocks)))
+    assert has_spike(posterior, summit(bias.pack(blocks)))
 
 
 @pytest.mark.slow

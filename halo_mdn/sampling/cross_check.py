@@ -23,7 +23,7 @@ from numpyro.infer.util import log_density
 
 from halo_mdn.errors import InputError
 from halo_mdn.sampling.coordinates import LATENT_SUFFIX, Coordinates, change_coordinates
-from halo_mdn.sampling.nuts import _bind
+from halo_mdn.sampling.program import bind
 
 
 def flat_log_density(
@@ -52,7 +52,7 @@ def flat_log_density(
         Maps (P,) to a scalar, priors with their constants; a pytree of the arrays in
         ``model_args`` and ``coordinates``, which jitted functions take as an argument.
     """
-    arrays, bound = _bind(model, model_args)
+    arrays, bound = bind(model, model_args)
     if coordinates is not None:
         bound, arrays = change_coordinates(bound, site), (coordinates, *arrays)
         site = site + LATENT_SUFFIX

@@ -9,24 +9,23 @@ low on real boxes, and nothing in them tells so.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 from halo_mdn.bias import Bias
-from halo_mdn.network import NeuralBias, mixture_of_features
-from halo_mdn.poisson_process import FixedFieldLikelihood, log_prior
-from halo_mdn.sampling.coordinates import Coordinates, coordinates_at
+from halo_mdn.network import NeuralBias
+from halo_mdn.poisson_process import FixedFieldLikelihood
+from halo_mdn.sampling.coordinates import coordinates_at
 from halo_mdn.sampling.mirror import mirrored
 from halo_mdn.sampling.modes import Modes, modes_of, shared_chains
-from halo_mdn.sampling.newton import Summit, climb, positive_inverse
+from halo_mdn.sampling.newton import Summit, positive_inverse
 from halo_mdn.sampling.settings import Draws
 from halo_mdn.sampling.start import Start
+from halo_mdn.sampling.summits import LogPosterior, climb_all, values_of
 from halo_mdn.threads import in_threads
 
 logger = logging.getLogger(__name__)
@@ -37,34 +36,8 @@ GROWTH = 8  # from one part to the next
 STEPS = 30  # of each climb on a part
 STEPS_AT_END = 60  # on the whole box
 FINALISTS = 3
-NARROWEST = 0.01  # width in ln M of a believable component; no halo mass is known to 1 per cent
 AGREEMENT = 1.0  # nats; a compressed likelihood differs by less between draws
 OVERDISPERSION = 2.0  # deviations of the chain starts, in units of the posterior's
-
-
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=("log_likelihood", "weight"),
-    meta_fields=("bias",),
-)
-@dataclass(frozen=True)
-class LogPosterior:
-    """``weight * ln L + ln prior``; a pytree.
-
-    Attributes
-    ----------
-    log_likelihood : FixedFieldLikelihood
-    weight : float
-        One over the fraction of the voxels in the likelihood, so that the prior keeps its place.
-    bias : Bias
-    """
-
-    log_likelihood: FixedFieldLikelihood
-    weight: float
-    bias: Bias
-
-    def __call__(self, params: Array) -> Array:
-        return self.weight * self.log_likelihood(params) + log_prior(self.bias, params)
 
 
 def find_start(
@@ -117,7 +90,7 @@ def find_start(
     counts = [len(candidates)]
     for level, part in enumerate(parts):
         last = level == len(parts) - 1
-        summits = _climb_all(part, candidates, STEPS_AT_END if last else STEPS)
+        summits = climb_all(part, candidates, STEPS_AT_END if last else STEPS)
         logger.info(
             "part of %d voxels: %s",
             part.log_likelihood.features.shape[1],
@@ -141,7 +114,7 @@ def typical_points(posterior: LogPosterior, start: Start) -> np.ndarray:
     array (1 + num_chains, P)
     """
     size = len(start.location)
-    lowest = float(_values(posterior, start.location[None])[0]) - size
+    lowest = float(values_of(posterior, start.location[None])[0]) - size
     offsets = start.position - start.location
     points = [_pulled_in(posterior, start.location, offset, lowest) for offset in offsets]
     return np.stack([start.location, *points])
@@ -166,7 +139,7 @@ def modes_of_chains(posterior: LogPosterior, known: Modes | None, params: np.nda
     """
     found = known.summits() if known is not None else []
     try:
-        found += _climb_all(posterior, list(params[:, -1]), STEPS_AT_END)
+        found += climb_all(posterior, list(params[:, -1]), STEPS_AT_END)
     except ValueError:
         if not found:
             raise
@@ -178,7 +151,7 @@ def agrees_with(posterior: LogPosterior, draws: Draws) -> bool:
     params = draws.params[:, [0, -1]].reshape(-1, draws.params.shape[-1])
     own = -draws.stats["potential_energy"][:, [0, -1]].ravel()
     rounding = 20 * np.finfo(params.dtype).eps * np.max(np.abs(own))
-    return bool(np.ptp(own - np.asarray(_values(posterior, params))) < AGREEMENT + rounding)
+    return bool(np.ptp(own - np.asarray(values_of(posterior, params))) < AGREEMENT + rounding)
 
 
 def _climb_mirrored(posterior: LogPosterior, summit: Summit) -> list[Summit]:
@@ -187,7 +160,7 @@ def _climb_mirrored(posterior: LogPosterior, summit: Summit) -> list[Summit]:
         return []
     try:
         image = mirrored(posterior.bias, summit.params, posterior.log_likelihood.features)
-        return _climb_all(posterior, [image], STEPS_AT_END)
+        return climb_all(posterior, [image], STEPS_AT_END)
     except ValueError:
         return []
 
@@ -275,82 +248,9 @@ def _scaled_to_counts(posterior: LogPosterior, params: np.ndarray) -> np.ndarray
     )
     shifts = np.linspace(-15.0, 15.0, 61)[:, None]
     trials = params + (shifts * direction).astype(params.dtype)
-    values = np.asarray(_values(posterior, trials))
+    values = np.asarray(values_of(posterior, trials))
     usable = np.isfinite(values)
     return trials[np.argmax(np.where(usable, values, -np.inf))] if usable.any() else None
-
-
-@jax.jit
-def _values(posterior: LogPosterior, params: Array) -> Array:
-    return jax.lax.map(posterior, params)
-
-
-def _climb_all(posterior: LogPosterior, candidates: list[np.ndarray], steps: int) -> list[Summit]:
-    """Climb from every candidate, best summit first; those that cannot begin are left out."""
-
-    field = coordinates_at(posterior.log_likelihood)
-
-    def attempt(params: np.ndarray) -> Summit | None:
-        try:
-            latent = np.asarray(_to_latent(field, params))
-            return _in_params(
-                climb(_Standardised(posterior, field), latent, max_steps=steps), field
-            )
-        except ValueError:
-            return None
-
-    summits = [summit for summit in in_threads(attempt, candidates) if summit is not None]
-    if not summits:
-        raise ValueError("no starting point has a finite posterior; raise num_starts.")
-    honest = [summit for summit in summits if not _has_spike(posterior, summit)]
-    if len(honest) < len(summits):
-        logger.info("%d summits are spikes on single masses", len(summits) - len(honest))
-    return sorted(honest or summits, key=lambda summit: -summit.value)
-
-
-def _has_spike(posterior: LogPosterior, summit: Summit) -> bool:
-    """Whether a component has shrunk onto single masses.
-
-    The density of a mixture grows without bound where a width goes to zero on a mass in the
-    catalogue, all the more where many halos share a mass (whole numbers of particles). Such
-    summits say nothing about halos, however high they are.
-    """
-    log_l, bias = posterior.log_likelihood, posterior.bias
-    if not isinstance(bias, NeuralBias):
-        return False
-    mixture = mixture_of_features(bias, jnp.asarray(summit.params), log_l.halo_features)
-    distance = (log_l.log_mass[None] - mixture.mean) / mixture.width
-    log_share = mixture.log_amplitude - mixture.mean - jnp.log(mixture.width) - 0.5 * distance**2
-    share = jax.nn.softmax(log_share, axis=0) * log_l.used[None]
-    return bool(jnp.any((share > 0.5) & (mixture.width < NARROWEST)))
-
-
-class _Standardised(NamedTuple):
-    """The posterior density of the parameters as a function of a latent vector."""
-
-    posterior: LogPosterior
-    field: Coordinates
-
-    def __call__(self, latent: Array) -> Array:
-        # No Jacobian: what is looked for is the mode of the parameters.
-        return self.posterior(self.field.to_params(latent))
-
-
-@jax.jit
-def _to_latent(field: Coordinates, params: Array) -> Array:
-    return field.to_latent(params)
-
-
-@jax.jit
-def _to_params(field: Coordinates, latent: Array) -> tuple[Array, Array]:
-    return field.to_params(latent), jax.jacfwd(field.to_params)(latent)
-
-
-def _in_params(summit: Summit, field: Coordinates) -> Summit:
-    params, jacobian = map(np.asarray, _to_params(field, summit.params))
-    # At a summit, where the gradient vanishes, second derivatives transform as a tensor.
-    inverse = np.linalg.inv(jacobian)
-    return summit._replace(params=params, hessian=inverse.T @ summit.hessian @ inverse)
 
 
 def _start_at(
@@ -411,7 +311,7 @@ def _pulled_in(
     """``mode + offset``, with the offset shortened until the log-posterior reaches ``lowest``."""
     for _ in range(30):
         params = (mode + offset).astype(mode.dtype)
-        if float(_values(posterior, params[None])[0]) >= lowest:
+        if float(values_of(posterior, params[None])[0]) >= lowest:
             return params
         offset = 0.7 * offset
     return mode
