@@ -82,13 +82,11 @@ def compress(
     bias = log_likelihood.bias
     if type(bias) is not NeuralBias:
         raise InputError(
-            f"the likelihood of {type(bias).__name__} cannot be compressed, only that of the "
-            "neural bias: set sampler.likelihood to exact"
+            f"the likelihood of {type(bias).__name__} cannot be compressed, only that of NeuralBias"
         )
     if bias.multipoles != (0,):
         raise InputError(
-            f"the likelihood cannot be compressed with multipoles {bias.multipoles}, only with "
-            "(0,): set sampler.likelihood to exact"
+            f"the likelihood cannot be compressed with multipoles {bias.multipoles}, only with (0,)"
         )
     features = np.asarray(log_likelihood.features, dtype=float)
     exact = _expected(log_likelihood, trials)
@@ -109,7 +107,7 @@ def compress(
         num_cells *= 2
     raise InputError(
         f"the likelihood cannot be compressed to {tolerance:g} nats with half as many nodes as "
-        f"the {features.shape[1]:,} voxels (reached {sd:.2g}): set sampler.likelihood to exact"
+        f"the {features.shape[1]:,} voxels (reached {sd:.2g})"
     )
 
 

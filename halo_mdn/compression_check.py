@@ -56,7 +56,7 @@ class CompressionFindings:
     @property
     def hopeless(self) -> bool:
         """Whether the draws are too far from the exact posterior even to be weighted."""
-        return self.spread > NEGLIGIBLE and not self.pareto_k <= RELIABLE
+        return not self.spread <= NEGLIGIBLE and not self.pareto_k <= RELIABLE
 
     def line(self) -> str:
         """The findings in a sentence."""
@@ -100,11 +100,12 @@ def compression_findings(posterior: xr.DataTree) -> CompressionFindings | None:
         return None
     dataset = posterior[GROUP].to_dataset()
     log_ratio = (dataset["exact"] - dataset["compressed"]).values.ravel()
-    log_weight, pareto_k = smoothed_log_weights(log_ratio)
-    ess = 1 / np.sum(np.exp(2 * log_weight))
+    finite = np.all(np.isfinite(log_ratio))
+    log_weight, pareto_k = smoothed_log_weights(log_ratio) if finite else (np.zeros(1), np.inf)
+    ess = 1 / np.sum(np.exp(2 * log_weight)) if finite else 0.0
     return CompressionFindings(
         num_nodes=int(dataset.attrs["num_nodes"]),
-        spread=float(np.std(log_ratio)),
+        spread=float(np.std(log_ratio)) if finite else np.inf,
         pareto_k=float(pareto_k),
         ess_fraction=float(ess / len(log_ratio)),
         num_draws=len(log_ratio),

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from halo_mdn.fast_exact import by_definition
+from halo_mdn.fast_exact import by_definition, largest_number
 from halo_mdn.fast_halos import halo_sum
 from halo_mdn.fast_table import make_table, relative_error, sum_and_look_up, to_nodes
 from halo_mdn.mass_function import log_integral
@@ -201,7 +201,9 @@ def from_table(
     )
     finite = jnp.isfinite(at.value) & jnp.all(jnp.isfinite(at.heads_cot))
     finite &= jnp.isfinite(jnp.sum(field_cot)) & jnp.isfinite(jnp.sum(halos_cot))
-    trusted = finite & (error < TOLERANCE) & (smallest > 1e-280)
+    # Beyond the largest number ln L is -inf by the rule of the definition, which then decides.
+    countable = -integral < log_l.num_catalogues * largest_number(t.dtype)
+    trusted = finite & countable & (error < TOLERANCE) & (smallest > 1e-280)
     if axis is not None:
         trusted = lax.pmin(trusted.astype(jnp.int32), axis) == 1
     return at, trusted

@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 CHUNK = 16384  # voxels at a time
 
 
+def largest_number(dtype: jnp.dtype) -> float:
+    """Expected halos beyond which ln L is -inf: ``max^0.8``, which leaves room for a gradient.
+
+    1e246 in float64, 7e30 in float32.
+    """
+    return float(jnp.finfo(dtype).max) ** 0.8
+
+
 def by_definition(
     log_l: FixedFieldLikelihood, params: Array, t: Array, t_halos: Array, axis: str | None = None
 ) -> tuple[Array, Array, Array, Array]:
@@ -49,7 +57,7 @@ def by_definition(
     halos, (halos_params, halos_t) = jax.value_and_grad(of_halos, argnums=(0, 1))(params, t_halos)
     scale = -log_l.grid.voxel_volume * log_l.num_catalogues
     everywhere = total if axis is None else lax.psum(lax.stop_gradient(total), axis)
-    fits = everywhere < jnp.finfo(t.dtype).max ** 0.98  # as in the definition
+    fits = everywhere * log_l.grid.voxel_volume < largest_number(t.dtype)
 
     of_field, head = jnp.where(fits, scale * total_params, 0), halos_params
     value = scale * jnp.where(fits, total, jnp.inf) + halos

@@ -33,7 +33,10 @@ def bias_of(config: RunConfig) -> Bias:
                 "setting: leave it out"
             )
     # A model file may take one number; only those that say so take one per parameter.
-    shape |= {n: shape[n][0] for n in ("prior_mean", "prior_scale") if len(shape[n]) == 1}
+    # (Posteriors of version 0.1.0 hold one number.)
+    for name in ("prior_mean", "prior_scale"):
+        numbers = np.ravel(shape[name])
+        shape[name] = float(numbers[0]) if len(numbers) == 1 else tuple(map(float, numbers))
     shape |= {name: getattr(config.data, name) for name in ("mass_threshold", "density_floor")}
     return kind(**{name: value for name, value in shape.items() if name in known})
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import log
-from typing import Literal
+from typing import Literal, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -157,6 +157,14 @@ class NeuralBias(Bias):
     def mass_function(self, params: Array, features: Array) -> Mixture:
         """The mixture of each voxel: the whole network."""
         return mixture_of_features(self, params, features)
+
+
+def is_network(bias: Bias) -> TypeGuard[NeuralBias]:
+    """Whether the mass function is that of a neural bias: other parameters may come after its own.
+
+    A subclass with a mass function of its own is no network in this sense.
+    """
+    return isinstance(bias, NeuralBias) and type(bias).mass_function is NeuralBias.mass_function
 
 
 def features_of_density(bias: Bias, delta: Array, grid: Grid) -> Array:

@@ -8,9 +8,10 @@ exactly there puts all of its mass into that cell. The box is periodic.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
+from functools import partial, reduce
 from itertools import product
 from math import prod
+from operator import add
 
 import jax
 import jax.numpy as jnp
@@ -115,7 +116,8 @@ def _deposit(cells: Cells, weight: Array | None, shape: Shape) -> Array:
     rows = jnp.zeros((prod(shape), 8), dtype=mass.dtype)
     rows = rows.at[base.ravel()].add(mass.reshape(-1, 8), mode="promise_in_bounds")
     rows = rows.reshape(*shape, 8)
-    return sum(jnp.roll(rows[..., i], at, (0, 1, 2)) for i, at in enumerate(_CORNERS))
+    parts = [jnp.roll(rows[..., i], at, (0, 1, 2)) for i, at in enumerate(_CORNERS)]
+    return reduce(add, parts)
 
 
 def _deposit_forward(

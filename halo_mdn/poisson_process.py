@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from math import exp, log, prod
+from math import log, prod
 from typing import Any
 
 import jax
@@ -28,6 +28,7 @@ from halo_mdn.bias import Bias
 from halo_mdn.catalogue import HaloCatalogue
 from halo_mdn.density import check_density, is_concrete
 from halo_mdn.errors import InputError
+from halo_mdn.fast_exact import largest_number
 from halo_mdn.grid import Grid
 from halo_mdn.mass_observation import EXACT, MassObservation
 from halo_mdn.network import NeuralBias, features_of_density
@@ -310,22 +311,17 @@ def _total(log_expected: Array, weight: Array | None, axis: str | None) -> Array
 
     It is the sum over all devices of the mesh ``axis`` that must not be too large.
     """
-    cap = _largest_log(log_expected.dtype)
-    expected = jnp.exp(jnp.minimum(log_expected, cap))
+    largest = largest_number(log_expected.dtype)
+    expected = jnp.exp(jnp.minimum(log_expected, log(largest)))
     total = jnp.sum(expected if weight is None else weight * expected, dtype=float)
     everywhere = total if axis is None else lax.psum(lax.stop_gradient(total), axis)
-    return jnp.where(everywhere < exp(cap), total, jnp.inf)
+    return jnp.where(everywhere < largest, total, jnp.inf)
 
 
 def _exp_or_inf(log_value: Array) -> Array:
     """``exp``, with inf and a zero gradient where it is too large for sums and products of it."""
-    fits = log_value < _largest_log(log_value.dtype)
+    fits = log_value < log(largest_number(log_value.dtype))
     return jnp.where(fits, jnp.exp(jnp.where(fits, log_value, 0)), jnp.inf)
-
-
-def _largest_log(dtype: jnp.dtype) -> float:
-    """``ln max^0.8`` (1e246 in float64, 7e30 in float32), which leaves room for a gradient."""
-    return 0.8 * float(np.log(jnp.finfo(dtype).max))
 
 
 def _used_halos(log_l: FixedFieldLikelihood) -> FixedFieldLikelihood:

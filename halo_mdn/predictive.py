@@ -27,7 +27,7 @@ from halo_mdn.bias import Bias
 from halo_mdn.kernels import kernel_responses
 from halo_mdn.mass_function import MassFunction
 from halo_mdn.mass_observation import MassObservation
-from halo_mdn.network import NeuralBias, mixture_parameters
+from halo_mdn.network import NeuralBias, is_network, mixture_parameters
 from halo_mdn.overdispersion import gamma_weights
 from halo_mdn.poisson_process import FixedFieldLikelihood, block_of_voxel
 from halo_mdn.threads import in_threads
@@ -115,7 +115,7 @@ def expected_counts(
     if log_l.weight is not None:
         weight = weight * log_l.weight
     bias = log_l.bias
-    one_number = isinstance(bias, NeuralBias) and bias.filters * len(bias.multipoles) == 1
+    one_number = is_network(bias) and bias.filters * len(bias.multipoles) == 1
     worthwhile = log_l.features.shape[1] > 4 * _NODES
     return ExpectedCounts(
         features=log_l.features,

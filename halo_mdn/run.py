@@ -69,9 +69,8 @@ def fit(
     began = time.monotonic()
     exact = hm.fixed_field_likelihood(bias, data.delta, data.halos)
     start = start_of(config, inputs, exact, folder.checkpoint, display, resume=resume)
-    compressed = None
-    if config.sampler.likelihood == "compressed":
-        compressed = compress_at(start, exact, display)
+    wanted = config.sampler.likelihood == "compressed"
+    compressed = compress_at(start, exact, display) if wanted else None
     sampled = exact if compressed is None else compressed.log_likelihood
     draws = sample(config, inputs, sampled, start, folder.checkpoint, display, resume=resume)
     display.say(f"\nSampled in {duration(draws.wall_time_s)}; computing diagnostics")
@@ -80,14 +79,17 @@ def fit(
         draws,
         data.delta,
         data.halos,
-        attrs=attributes(config, inputs),
+        attrs={
+            **attributes(config, inputs),
+            "likelihood": "exact" if compressed is None else "compressed",
+        },
         max_tree_depth=inputs.settings.max_tree_depth,
         predictive_draws=config.output.predictive_draws,
         seed=config.seed,
     )
     if compressed is not None:
         posterior = record_compression(posterior, exact, compressed, draws.params)
-    posterior = with_modes(posterior, inputs, exact, start, draws)
+    posterior = with_modes(posterior, inputs, exact, sampled, start, draws)
     summary = diagnostics.summarise(posterior)
     with folder.staged() as stage:
         (stage / "config.toml").write_text(to_toml(config), encoding="utf-8")
@@ -149,10 +151,14 @@ def start_of(
 
 def compress_at(
     start: Start, log_likelihood: hm.FixedFieldLikelihood, display: Display
-) -> Compressed:
-    """The compressed likelihood around a start, announced."""
+) -> Compressed | None:
+    """The compressed likelihood around a start, or none if there is no good one; announced."""
     posterior = LogPosterior(log_likelihood, 1.0, log_likelihood.bias)
-    compressed = compress(log_likelihood, start.location, typical_points(posterior, start))
+    try:
+        compressed = compress(log_likelihood, start.location, typical_points(posterior, start))
+    except InputError as error:
+        display.say(f"Sampling the exact likelihood: {error}")
+        return None
     num_voxels = log_likelihood.features.shape[1]
     display.say(
         f"Sampling a compressed likelihood: {compressed.num_nodes:,} nodes for {num_voxels:,} "
@@ -192,7 +198,8 @@ def sample(
 def with_modes(
     posterior: xr.DataTree,
     inputs: Inputs,
-    log_likelihood: hm.FixedFieldLikelihood,
+    exact: hm.FixedFieldLikelihood,
+    sampled: hm.FixedFieldLikelihood,
     start: Start,
     draws: Draws,
 ) -> xr.DataTree:
@@ -201,8 +208,9 @@ def with_modes(
     They cannot for a model of the user's own with other priors: its density is not known here.
     """
     bias, data = inputs.bias, inputs.data
-    target = LogPosterior(log_likelihood, 1.0, bias)
-    if not agrees_with(target, draws):
+    target = LogPosterior(exact, 1.0, bias)
+    if not agrees_with(LogPosterior(sampled, 1.0, bias), draws):
+        logger.info("the model file has another density than its settings say: no modes are told")
         return posterior
     functions = identified_functions(bias, data.delta, data.halos)
     monitored = Partial(IdentifiedFunctions.constrained, functions)

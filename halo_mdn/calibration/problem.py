@@ -107,6 +107,8 @@ def make_problem(config: RunConfig, cells: int) -> Problem:
             f"{settings.num_chains} chains of {settings.num_samples} draws, target_ess "
             f"{settings.target_ess}: expected at least {RANKED} draws in all and no target_ess"
         )
+    if config.sampler.likelihood != "exact":
+        raise InputError("calibration is of the exact likelihood: give --sampler.likelihood exact")
     grid, delta, completeness = data.halos.grid, data.delta, data.halos.completeness
     if cells:
         grid, delta = _mock_field(cells, grid, config.seed, data.settings.redshift or 0.0)

@@ -28,7 +28,7 @@ class StepSize(NamedTuple):
         The step tried next, and the average that stays.
     shortfall
         Running mean of (target - acceptance).
-    count, until
+    updates, until
         Updates so far, and when to stop adapting.
     """
 
@@ -36,7 +36,7 @@ class StepSize(NamedTuple):
     log_step: Array
     log_mean: Array
     shortfall: Array
-    count: Array
+    updates: Array
     until: Array
 
     @classmethod
@@ -48,18 +48,18 @@ class StepSize(NamedTuple):
     @property
     def value(self) -> Array:
         """The step size to use."""
-        return jnp.exp(jnp.where(self.count < self.until, self.log_step, self.log_mean))
+        return jnp.exp(jnp.where(self.updates < self.until, self.log_step, self.log_mean))
 
     def after(self, accept_prob: Array, target: float) -> StepSize:
         """After an update with this acceptance."""
-        count = self.count + 1
+        count = self.updates + 1
         weight = 1 / (count + 10)
         shortfall = (1 - weight) * self.shortfall + weight * (target - accept_prob)
         log_step = self.centre - jnp.sqrt(count) / 0.05 * shortfall
         share = count**-0.75
         log_mean = share * log_step + (1 - share) * self.log_mean
         new = StepSize(self.centre, log_step, log_mean, shortfall, count, self.until)
-        adapting = self.count < self.until
+        adapting = self.updates < self.until
         return StepSize(*(jnp.where(adapting, a, b) for a, b in zip(new, self, strict=True)))
 
 

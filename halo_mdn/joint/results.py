@@ -70,7 +70,7 @@ def write_report(
 ) -> None:  # fmt: skip
     """Write the summary and, where the truth is known, the figure."""
     replace_file(folder / "summary.txt", lambda path: path.write_text(text, encoding="utf-8"))
-    if recovery is None:
+    if recovery is None or content.white_noise is None:
         return
     mean_noise = draws.white_noise.mean(axis=(0, 1), dtype=float)
     truth, mean = (

@@ -15,7 +15,7 @@ import numpyro.distributions as dist
 from jax.scipy.linalg import solve_triangular
 from numpyro.infer.reparam import Reparam
 
-from halo_mdn.network import HEADS, Blocks, NeuralBias, npe_field
+from halo_mdn.network import HEADS, Blocks, NeuralBias, is_network, npe_field
 from halo_mdn.poisson_process import FixedFieldLikelihood
 
 SPREAD_FLOOR = 1e-3  # of the NPE field, whose values are of order one
@@ -160,7 +160,7 @@ def field_moments(
 
 def coordinates_at(log_likelihood: FixedFieldLikelihood) -> Coordinates:
     """Good coordinates for a model: a network's standardised field, else its own parameters."""
-    if isinstance(log_likelihood.bias, NeuralBias):
+    if is_network(log_likelihood.bias):
         return StandardisedField.at_halos(log_likelihood)
     size = log_likelihood.bias.num_params
     return Whitened.at(np.zeros(size), np.eye(size))
@@ -180,6 +180,13 @@ class Composed(NamedTuple):
 
     def log_det(self, latent: jax.Array) -> jax.Array:
         return self.inner.log_det(latent) + self.outer.log_det(self.inner.to_params(latent))
+
+
+def name_of(coordinates: Coordinates | None) -> str:
+    """What the coordinates are made of, such as ``NaturalMixture of Whitened``."""
+    if isinstance(coordinates, Composed):
+        return f"{name_of(coordinates.outer)} of {name_of(coordinates.inner)}"
+    return type(coordinates).__name__
 
 
 def whitened_in(outer: Coordinates, location: np.ndarray, covariance: np.ndarray) -> Composed:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from halo_mdn.bias import Bias
-from halo_mdn.network import NeuralBias
+from halo_mdn.network import NeuralBias, is_network
 from halo_mdn.poisson_process import FixedFieldLikelihood
 from halo_mdn.sampling.coordinates import coordinates_at
 from halo_mdn.sampling.mirror import mirrored
@@ -36,7 +36,7 @@ GROWTH = 8  # from one part to the next
 STEPS = 30  # of each climb on a part
 STEPS_AT_END = 60  # on the whole box
 FINALISTS = 3
-AGREEMENT = 1.0  # nats; a compressed likelihood differs by less between draws
+AGREEMENT = 0.1  # nats; the same density differs by rounding only
 OVERDISPERSION = 2.0  # deviations of the chain starts, in units of the posterior's
 
 
@@ -156,7 +156,7 @@ def agrees_with(posterior: LogPosterior, draws: Draws) -> bool:
 
 def _climb_mirrored(posterior: LogPosterior, summit: Summit) -> list[Summit]:
     """Where the mirror image of a network leads: random starts seldom show it."""
-    if not isinstance(posterior.bias, NeuralBias):
+    if not is_network(posterior.bias):
         return []
     try:
         image = mirrored(posterior.bias, summit.params, posterior.log_likelihood.features)
@@ -203,7 +203,7 @@ def _random_params(
     log_likelihood: FixedFieldLikelihood, bias: Bias, rng: np.random.Generator
 ) -> np.ndarray:
     """A draw of the prior, or a random network where that is vague and no draw of it would fit."""
-    if isinstance(bias, NeuralBias) and not isinstance(bias.prior_mean, tuple):
+    if is_network(bias) and not isinstance(bias.prior_mean, tuple):
         return _random_network(log_likelihood, bias, rng)
     return rng.normal(*bias.prior).astype(log_likelihood.features.dtype)
 

@@ -147,7 +147,8 @@ def coordinates_for(log_likelihood: FixedFieldLikelihood, points: np.ndarray) ->
 
 
 def _is_linear_in_one_field(bias: NeuralBias) -> bool:
-    return not bias.hidden_layers and bias.filters * len(bias.multipoles) == 1
+    own = type(bias) is NeuralBias  # others have parameters that belong to no component
+    return own and not bias.hidden_layers and bias.filters * len(bias.multipoles) == 1
 
 
 def _holds(coordinates: NaturalMixture, points: Array) -> bool:

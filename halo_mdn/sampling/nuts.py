@@ -20,7 +20,7 @@ from halo_mdn.sampling.checkpoint import (
     save_checkpoint,
 )
 from halo_mdn.sampling.convergence import Convergence, convergence
-from halo_mdn.sampling.coordinates import Coordinates, Whitened, whitened_in
+from halo_mdn.sampling.coordinates import Coordinates, Whitened, name_of, whitened_in
 from halo_mdn.sampling.interruption import Interruption
 from halo_mdn.sampling.program import Monitor, Program, bind, identity_of, make_chains
 from halo_mdn.sampling.settings import Draws, Interrupted, NutsSettings, Progress
@@ -158,7 +158,7 @@ class _Run:
             **{f"setting {k}": v for k, v in asdict(settings).items() if k not in FREE_SETTINGS},
             "model arguments": fingerprint_of(arrays),
             "start": fingerprint_of((start.position, start.location, start.inverse_mass)),
-            "coordinates": type(coordinates).__name__,
+            "coordinates": name_of(coordinates),
             "key": fingerprint_of(jax.random.key_data(key)),
             **(fingerprint or {}),
         }

@@ -13,7 +13,12 @@ from numpyro.infer import NUTS, init_to_value
 from numpyro.infer.hmc import HMCState
 
 from halo_mdn.sampling.chains import Chains
-from halo_mdn.sampling.coordinates import LATENT_SUFFIX, Coordinates, change_coordinates
+from halo_mdn.sampling.coordinates import (
+    LATENT_SUFFIX,
+    Coordinates,
+    change_coordinates,
+    name_of,
+)
 from halo_mdn.sampling.settings import NutsSettings
 from halo_mdn.sampling.start import Start
 
@@ -58,7 +63,7 @@ def identity_of(
         return None
     fixed = tuple(arg for arg in model_args if not _is_data(arg))
     shared = {k: v for k, v in asdict(settings).items() if k not in ("num_samples", "target_ess")}
-    return type(coordinates), model, site, fixed, shared
+    return name_of(coordinates), model, site, fixed, shared
 
 
 class Monitor:

@@ -176,3 +176,7 @@ class Interrupted(RuntimeError):
             else "No checkpoint was asked for, so the draws are lost."
         )
         super().__init__(f"Interrupted after {done} of {total} draws per chain. {where}")
+
+    def __reduce__(self) -> tuple[type[Interrupted], tuple[Path | None, int, int]]:
+        """How it travels between processes: by its own arguments, not by its text."""
+        return type(self), (self.checkpoint, self.done, self.total)

@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array
 
 from halo_mdn.bias import Bias
-from halo_mdn.network import NeuralBias, mixture_of_features
+from halo_mdn.network import is_network, mixture_of_features
 from halo_mdn.poisson_process import FixedFieldLikelihood, log_prior
 from halo_mdn.sampling.coordinates import Coordinates, coordinates_at
 from halo_mdn.sampling.newton import Summit, climb
@@ -89,7 +89,7 @@ def has_spike(posterior: LogPosterior, summit: Summit) -> bool:
     summits say nothing about halos, however high they are.
     """
     log_l, bias = posterior.log_likelihood, posterior.bias
-    if not isinstance(bias, NeuralBias):
+    if not is_network(bias):
         return False
     mixture = mixture_of_features(bias, jnp.asarray(summit.params), log_l.halo_features)
     distance = (log_l.log_mass[None] - mixture.mean) / mixture.width
