@@ -6,6 +6,7 @@ import csv
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -146,7 +147,9 @@ def draws_of_the_prior(model, args, *, key, settings, **_) -> Draws:
 
 
 def test_a_series_stops_resumes_and_repeats(quick, tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr("halo_mdn.calibration.fits.find_start", lambda *_, **__: None)
+    start = SimpleNamespace(position=None)
+    monkeypatch.setattr("halo_mdn.calibration.fits.find_start", lambda *_, **__: start)
+    monkeypatch.setattr("halo_mdn.calibration.fits.coordinates_for", lambda *_: None)
     monkeypatch.setattr("halo_mdn.calibration.fits.run_nuts", draws_of_the_prior)
     make = series._make
 

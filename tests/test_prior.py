@@ -9,7 +9,9 @@ import pytest
 from scipy.stats import norm
 
 import halo_mdn as hm
+from halo_mdn import launch
 from halo_mdn.config import RunConfig, load_config
+from halo_mdn.defaults import MOCK_PARAMS
 from halo_mdn.fitted import bias_of
 from halo_mdn.model_files import find_run_file, load_model
 from halo_mdn.prior import draw_params, prior_predictive
@@ -87,3 +89,22 @@ def test_a_vague_prior_gives_numbers_not_errors(delta, halos) -> None:
     table = prior_predictive(log_l, seed=1, num_draws=100, num_masses=2)
     assert not np.isnan(table.quantiles).any() and table.quantiles[0, 4] > 1e10
     assert len(table.to_text().splitlines()) == 3
+
+
+def test_command_shows_the_table_and_refuses_in_one_sentence(
+    tmp_path, monkeypatch, capsys, delta, halos
+) -> None:
+    monkeypatch.setattr("halo_mdn.cli.prior.set_up_jax", lambda runtime: "cpu, float64")
+    np.save(tmp_path / "delta.npy", delta)
+    np.savez(tmp_path / "halos.npz", position=halos.position, mass=halos.mass)
+    text = (
+        '[data]\nfield = "delta.npy"\ncatalogue = "halos.npz"\nbox_size = [32.0, 36.0, 40.0]\n'
+        f"[model]\nprior_mean = {MOCK_PARAMS!r}\nprior_scale = 0.1\n"
+    )
+    (tmp_path / "run.toml").write_text(text.replace("(", "[").replace(")", "]"), encoding="utf-8")
+    command = ["prior", str(tmp_path / "run.toml"), "--num"]
+    assert launch.main([*command, "50"]) == 0
+    first = next(line for line in capsys.readouterr().out.splitlines() if "2e+12" in line)
+    assert first.split()[-1] == f"{halos.num_halos:,}"
+    assert launch.main([*command, "0"]) == 2
+    assert capsys.readouterr().err == "error: --num is 0, expected at least 1\n"
