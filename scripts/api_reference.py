@@ -1,4 +1,4 @@
-"""Write docs/api.md from the signatures and docstrings of the source: python scripts/api_reference.py
+"""Write docs/api.md from signatures and docstrings: python scripts/api_reference.py
 
 The source is read, not imported, and signatures are copied as they are written there: the page is
 the same under every version of Python and JAX, and making it takes no time.
@@ -66,7 +66,7 @@ def page() -> str:
     for title, (module, names) in GROUPS.items():
         parts.append(f"## {title}\n")
         if module != "halo_mdn":
-            parts.append(f"Module `{module}`. {_markdown(_docstring(_tree(module)))}\n")
+            parts.append(f"Module `{module}`.\n\n{_markdown(_docstring(_tree(module)))}\n")
         parts += [_entry(module, name) for name in names or exported(module)]
     return "\n".join(parts)
 
