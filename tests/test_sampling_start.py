@@ -102,6 +102,21 @@ def test_whitening_on_top_standardises_to_first_order(log_l, bias, params, key):
     np.testing.assert_allclose(jacobian @ jacobian.T, covariance, rtol=1e-4, atol=1e-16)
 
 
+def test_whitening_keeps_variances_of_twenty_decades():
+    """As those of data that say nothing of some weights; a product of matrices would round them."""
+    spread = np.sqrt([1e-5, 1.0, 1e5])
+    mix = np.linalg.qr(np.random.default_rng(2).normal(size=(3, 3)))[0]
+    outer = Whitened(jnp.zeros(3), jnp.asarray(np.linalg.inv(mix * spread)))
+    covariance = np.diag(spread**2)
+    inner = whitened_in(outer, np.zeros(3), covariance).inner
+    half = np.asarray(inner.scale_tril)
+    expected = mix * spread * spread  # L of covariance = L L^T, through the inverse of outer
+    assert np.array_equal(half, np.tril(half)) and np.all(np.diagonal(half) > 0)
+    rotation = np.linalg.solve(half, expected)
+    # Rounding, times a condition number of 1e10.
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-5)
+
+
 def test_whitened_refuses_a_covariance_that_is_none():
     with pytest.raises(ValueError, match="not usable"):
         Whitened.at(np.zeros(2), np.array([[1.0, 2.0], [2.0, 1.0]]))

@@ -203,7 +203,12 @@ def whitened_in(outer: Coordinates, location: np.ndarray, covariance: np.ndarray
     latent = outer.to_latent(jnp.asarray(location))
     jacobian = np.asarray(jax.jacfwd(outer.to_params)(latent))
     half = np.linalg.solve(jacobian, np.linalg.cholesky(covariance))
-    return Composed(outer, Whitened.at(np.asarray(latent), half @ half.T))
+    # half @ half.T may lose its smallest variances to rounding; its Cholesky factor does not.
+    upper = np.linalg.qr(half.T, mode="r")
+    scale_tril = upper.T * np.copysign(1.0, np.diagonal(upper))
+    if not np.isfinite(scale_tril).all():
+        raise ValueError("the covariance of the start is not usable: it is not finite.")
+    return Composed(outer, Whitened(jnp.asarray(np.asarray(latent)), jnp.asarray(scale_tril)))
 
 
 class _ChangeOfCoordinates(Reparam):
