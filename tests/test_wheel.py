@@ -14,6 +14,7 @@ import pytest
 
 from halo_mdn import __version__
 from halo_mdn.run_folder import RESULTS
+from tests.run_for_tests import mock_fit
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +24,7 @@ TINY = """
 [data]
 field = "delta.npy"
 catalogue = "halos.npz"
-box_size = 40.0
+box_size = 32.0
 [start]
 num_starts = 1
 [sampler]
@@ -112,10 +113,9 @@ def test_the_command_answers(scripts: Path, tmp_path: Path) -> None:
 
 
 def test_the_command_fits(scripts: Path, tmp_path: Path) -> None:
-    random = np.random.default_rng(11)
-    np.save(tmp_path / "delta.npy", random.lognormal(-0.18, 0.6, (8, 8, 8)) - 1)
-    mass = 2e12 * (1 + random.pareto(1.5, 60))
-    np.savez(tmp_path / "halos.npz", position=random.uniform(0, 40, (60, 3)), mass=mass)
+    fit = mock_fit()
+    np.save(tmp_path / "delta.npy", fit.delta)
+    np.savez(tmp_path / "halos.npz", position=fit.halos.position, mass=fit.halos.mass)
     (tmp_path / "tiny.toml").write_text(TINY, encoding="utf-8")
     output([scripts / "halo-mdn", "tiny.toml"], tmp_path)
     assert all((tmp_path / "tiny" / name).stat().st_size > 0 for name in RESULTS)
