@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from halo_mdn import launch
 from halo_mdn.config import settings_of
@@ -156,3 +157,33 @@ def test_ctrl_c_before_sampling_ends_quietly(box: Path, capsys, monkeypatch) -> 
     monkeypatch.setattr("halo_mdn.cli.fit.prepare", interrupt)
     assert call(box / "small.toml") == 130
     assert capsys.readouterr().err.strip() == "Interrupted before results were written."
+
+
+FEW = ("--sampler.num_warmup", 4, "--sampler.num_samples", 6, "--output.figures", "false")
+
+
+COMPRESSED = ("--sampler.likelihood", "compressed")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["power_law", "overdispersed"])
+def test_other_models_run_from_start_to_verdict(box: Path, capsys, model) -> None:
+    """They cannot be compressed, and say so."""
+    assert call(box / "small.toml", *FEW, "--model.name", model, *COMPRESSED) == 0
+    out = capsys.readouterr().out
+    assert "Sampling the exact likelihood" in out
+    assert "Do not use this posterior" in out  # six draws
+    assert (box / "small" / POSTERIOR).is_file()
+
+
+@pytest.mark.slow
+def test_a_compressed_run_is_checked_and_resumed(box: Path, capsys) -> None:
+    rng = np.random.default_rng(12)  # smooth enough to be compressed
+    smooth = gaussian_filter(rng.normal(size=(24, 24, 24)), 2.0, mode="wrap")
+    np.save(box / "delta.npy", np.expm1(0.6 * smooth / smooth.std() - 0.18))
+    assert call(box / "small.toml", *FEW, *COMPRESSED) == 0
+    assert "voxels, ln L off by" in capsys.readouterr().out
+    longer = ("--sampler.num_samples", 9, "--resume", "--overwrite")
+    assert call(box / "small.toml", *FEW[:2], *FEW[4:], *COMPRESSED, *longer) == 0
+    summary = (box / "small" / "summary.txt").read_text(encoding="utf-8")
+    assert "nodes. At" in summary and "importance weights" in summary
