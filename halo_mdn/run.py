@@ -29,6 +29,7 @@ from halo_mdn.sampling import (
     Draws,
     LogPosterior,
     Start,
+    StartError,
     agrees_with,
     coordinates_for,
     find_start,
@@ -180,19 +181,26 @@ def sample(
 ) -> Draws:
     """Run NUTS in good coordinates."""
     functions = identified_functions(inputs.bias, inputs.data.delta, inputs.data.halos)
-    return run_nuts(
-        inputs.model,
-        (inputs.bias, log_likelihood),
-        start=start,
-        key=jax.random.split(jax.random.PRNGKey(config.seed))[1],
-        settings=inputs.settings,
-        coordinates=coordinates_for(log_likelihood, start.position),
-        checkpoint=checkpoint,
-        fingerprint=fingerprint(config, inputs),
-        monitor=Partial(IdentifiedFunctions.constrained, functions),
-        progress=display.update,
-        resume=resume,
-    )
+    try:
+        return run_nuts(
+            inputs.model,
+            (inputs.bias, log_likelihood),
+            start=start,
+            key=jax.random.split(jax.random.PRNGKey(config.seed))[1],
+            settings=inputs.settings,
+            coordinates=coordinates_for(log_likelihood, start.position),
+            checkpoint=checkpoint,
+            fingerprint=fingerprint(config, inputs),
+            monitor=Partial(IdentifiedFunctions.constrained, functions),
+            progress=display.update,
+            resume=resume,
+        )
+    except StartError as error:
+        raise InputError(
+            f"{error}: the search for a start has failed; raise start.num_starts (it is "
+            f"{config.start.num_starts}), and check with `inspect` that halos and field belong "
+            "together"
+        ) from error
 
 
 def with_modes(

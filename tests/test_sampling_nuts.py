@@ -3,6 +3,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from halo_mdn.sampling import (
     NutsSettings,
     Program,
     Start,
+    StartError,
     Whitened,
     change_coordinates,
     run_nuts,
@@ -402,3 +404,17 @@ def test_a_program_serves_other_data_without_compiling_and_changes_no_draw():
     longer = draws(DATA, 3, program, num_warmup=30)
     np.testing.assert_array_equal(longer, draws(DATA, 3, None, num_warmup=30))
     assert not np.array_equal(longer[:, :40], first)
+
+
+def test_a_start_of_infinite_energy_is_an_error_of_one_sentence():
+    start = make_start()
+    far = start.position.copy()
+    far[0] = 1e200  # its square overflows
+    with pytest.raises(StartError, match="posterior is not finite where a chain starts"):
+        run_nuts(
+            curved,
+            (DATA,),
+            start=replace(start, position=far),
+            key=jax.random.key(0),
+            settings=SHORT,
+        )

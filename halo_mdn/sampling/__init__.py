@@ -23,4 +23,5 @@ from halo_mdn.sampling.settings import Interrupted as Interrupted
 from halo_mdn.sampling.settings import NutsSettings as NutsSettings
 from halo_mdn.sampling.settings import Progress as Progress
 from halo_mdn.sampling.start import Start as Start
+from halo_mdn.sampling.start import StartError as StartError
 from halo_mdn.sampling.summits import LogPosterior as LogPosterior

@@ -11,6 +11,7 @@ import numpy as np
 from numpyro.infer import NUTS
 from numpyro.infer.hmc import HMCState
 
+from halo_mdn.sampling.start import StartError
 from halo_mdn.threads import in_threads, num_workers
 
 Rows = dict[str, np.ndarray]
@@ -113,7 +114,13 @@ class Chains:
 
     def _first_states(self, keys: jax.Array, latent: dict[str, jax.Array]) -> list[HMCState]:
         def first(key: jax.Array, position: dict[str, jax.Array]) -> HMCState:
-            return self.kernel.init(key, self.num_warmup, position, self.args, {})
+            try:
+                return self.kernel.init(key, self.num_warmup, position, self.args, {})
+            except RuntimeError as error:  # NumPyro's word for a density that is not finite
+                raise StartError(
+                    "the sampler cannot begin: the posterior is not finite where a chain starts, "
+                    "in the coordinates that its curvature gives"
+                ) from error
 
         if self.batched:
             return [first(keys, latent)]

@@ -12,6 +12,10 @@ from halo_mdn.sampling.modes import Modes
 _MODE = "mode_"
 
 
+class StartError(ValueError):
+    """No chain can begin where the start says."""
+
+
 @dataclass(frozen=True)
 class Start:
     """Starting points of chains and the covariance for the first mass matrix.
