@@ -204,7 +204,7 @@ def whitened_in(outer: Coordinates, location: np.ndarray, covariance: np.ndarray
     jacobian = np.asarray(jax.jacfwd(outer.to_params)(latent))
     half = np.linalg.solve(jacobian, np.linalg.cholesky(covariance))
     # half @ half.T may lose its smallest variances to rounding; its Cholesky factor does not.
-    upper = np.linalg.qr(half.T, mode="r")
+    upper: np.ndarray = np.asarray(np.linalg.qr(half.T, mode="r"))
     scale_tril = upper.T * np.copysign(1.0, np.diagonal(upper))
     if not np.isfinite(scale_tril).all():
         raise ValueError("the covariance of the start is not usable: it is not finite.")
