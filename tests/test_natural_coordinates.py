@@ -80,3 +80,9 @@ def test_other_models_get_other_coordinates(delta, grid, params):
     broken = np.array(params)
     broken[15:] = -1000.0  # widths of e^-993: no natural coordinates there
     assert isinstance(coordinates_for(log_l, broken[None]), StandardisedField)
+
+
+def test_an_informative_prior_keeps_the_usual_ones(params, delta, halos):
+    bias = hm.NeuralBias(prior_mean=tuple(map(float, params)), prior_scale=0.1)
+    log_l = hm.fixed_field_likelihood(bias, delta, halos)
+    assert isinstance(coordinates_for(log_l, np.asarray(params)[None]), StandardisedField)

@@ -127,7 +127,9 @@ def coordinates_for(log_likelihood: FixedFieldLikelihood, points: np.ndarray) ->
     """The best coordinates for a likelihood: natural where they apply, else the usual ones.
 
     They apply to a network whose heads are linear in one NPE field, and at points where they can
-    be computed: those with a component that halos know nothing of may be out of range.
+    be computed: those with a component that halos know nothing of may be out of range. They are for
+    what halos tell: with a prior that has a mean for each parameter, some directions are known from
+    it alone, are round in the parameters themselves, and curved in the natural coordinates.
 
     Parameters
     ----------
@@ -138,6 +140,8 @@ def coordinates_for(log_likelihood: FixedFieldLikelihood, points: np.ndarray) ->
     bias = log_likelihood.bias
     usual = coordinates_at(log_likelihood)
     if not isinstance(usual, StandardisedField) or not _is_linear_in_one_field(bias):
+        return usual
+    if isinstance(bias.prior_mean, tuple):
         return usual
     log_mass = np.asarray(log_likelihood.log_mass)[np.asarray(log_likelihood.used)]
     pivot = np.median(log_mass) - log(bias.mass_threshold) if len(log_mass) else USUAL_PIVOT
