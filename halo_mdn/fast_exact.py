@@ -20,7 +20,7 @@ from halo_mdn.network import mixture_parameters
 if TYPE_CHECKING:
     from halo_mdn.poisson_process import FixedFieldLikelihood
 
-CHUNK = 16384  # voxels at a time
+CHUNK = 4096  # voxels or halos at a time: what autodiff keeps of them is some 20 arrays
 
 
 def largest_number(dtype: jnp.dtype) -> float:
@@ -46,15 +46,16 @@ def by_definition(
         log_lambda = log_l.observation.log_integral(mixture_at(params, t), threshold, threshold)
         return jnp.sum(weight * jnp.exp(log_lambda))
 
-    def of_halos(params: Array, t: Array) -> Array:
-        mixture = mixture_at(params, t)
-        log_n = log_l.observation.log_density(mixture, log_l.log_mass, threshold)
-        if log_l.halo_coverage is not None:
-            log_n = log_n + jnp.log(log_l.halo_coverage)
-        return jnp.sum(jnp.where(log_l.used, log_n, 0))
+    def of_halos(params: Array, t: Array, log_mass: Array, used: Array) -> Array:
+        log_mass = jnp.where(used, log_mass, threshold)
+        log_n = log_l.observation.log_density(mixture_at(params, t), log_mass, threshold)
+        return jnp.sum(jnp.where(used, log_n, 0))
 
-    total, total_params, total_t = _chunked(expected, params, t, log_l.weight)
-    halos, (halos_params, halos_t) = jax.value_and_grad(of_halos, argnums=(0, 1))(params, t_halos)
+    weight = jnp.ones_like(t) if log_l.weight is None else log_l.weight
+    total, total_params, total_t = _chunked(expected, params, t, weight)
+    halos, halos_params, halos_t = _chunked(of_halos, params, t_halos, log_l.log_mass, log_l.used)
+    if log_l.halo_coverage is not None:
+        halos = halos + jnp.sum(jnp.where(log_l.used, jnp.log(log_l.halo_coverage), 0))
     scale = -log_l.grid.voxel_volume * log_l.num_catalogues
     everywhere = total if axis is None else lax.psum(lax.stop_gradient(total), axis)
     fits = everywhere * log_l.grid.voxel_volume < largest_number(t.dtype)
@@ -65,20 +66,18 @@ def by_definition(
 
 
 def _chunked(
-    function: Callable[..., Array], params: Array, t: Array, weight: Array | None
+    function: Callable[..., Array], params: Array, t: Array, *others: Array
 ) -> tuple[Array, Array, Array]:
-    """Value and gradients of a sum over voxels, ``CHUNK`` of them at a time."""
-    size = min(CHUNK, len(t))
-    padding = (0, -len(t) % size)
-    weight = jnp.ones_like(t) if weight is None else weight
-    t_rows, weight_rows = (jnp.pad(array, padding).reshape(-1, size) for array in (t, weight))
+    """Value and gradients of a sum over t and others, ``CHUNK`` at a time; padded with zeros."""
+    size = max(1, min(CHUNK, len(t)))
+    rows = tuple(jnp.pad(a, (0, -len(t) % size)).reshape(-1, size) for a in (t, *others))
 
     def step(
-        carry: tuple[Array, Array], chunk: tuple[Array, Array]
+        carry: tuple[Array, Array], chunk: tuple[Array, ...]
     ) -> tuple[tuple[Array, Array], Array]:
         value, (of_params, of_t) = jax.value_and_grad(function, argnums=(0, 1))(params, *chunk)
         return (carry[0] + value, carry[1] + of_params), of_t
 
     start = (jnp.zeros((), t.dtype), jnp.zeros_like(params))
-    (value, of_params), of_t = lax.scan(step, start, (t_rows, weight_rows))
+    (value, of_params), of_t = lax.scan(step, start, rows)
     return value, of_params, of_t.ravel()[: len(t)]

@@ -9,7 +9,7 @@ from operator import add
 from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from halo_mdn.elementary import log_positive, softplus_and_slope
 from halo_mdn.network import HEADS, NeuralBias
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from halo_mdn.poisson_process import FixedFieldLikelihood
 
 PADDING = 4096  # XLA vectorises loops of such lengths, and not those of odd lengths
+CHUNK = 65536  # halos at a time: the dozen arrays of more would leave the cache
 
 
 def halo_sum(
@@ -32,20 +33,33 @@ def halo_sum(
     t : array (H,)
         What the network sees, at each halo.
     """
-    padding = (0, -len(t) % PADDING)
-    used = jnp.pad(log_l.used, padding)
-    u = jnp.pad(log_l.log_mass, padding) - log(log_l.bias.mass_threshold)
-    z, z_slope = softplus_and_slope(jnp.pad(t, padding))
-    value, cots, smallest = _mixture_sum(log_l.bias, blocks, z, jnp.where(used, u, 0), used)
-    sums = [[jnp.vdot(cot, z) for cot in cots], [jnp.sum(cot) for cot in cots]]
-    grad = jnp.array(sums).reshape(2, len(HEADS), -1).swapaxes(0, 1).ravel()
+    bias = log_l.bias
+    threshold = log(bias.mass_threshold)
     kernels = jnp.concatenate([blocks[f"{head}_kernels"][0] for head in HEADS])
-    z_cot = sum(kernel * cot for kernel, cot in zip(kernels, cots, strict=True))
-    constant = log(log_l.bias.mass_threshold) + 0.5 * log(2 * pi)
-    value = value - constant * jnp.sum(log_l.used)
+
+    def of_chunk(chunk: tuple[Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        t, log_mass, used = chunk
+        u = jnp.where(used, log_mass - threshold, 0)
+        z, z_slope = softplus_and_slope(t)
+        value, cots, smallest = _mixture_sum(bias, blocks, z, u, used)
+        sums = [[jnp.vdot(cot, z) for cot in cots], [jnp.sum(cot) for cot in cots]]
+        grad = jnp.array(sums).reshape(2, len(HEADS), -1).swapaxes(0, 1).ravel()
+        z_cot = sum(kernel * cot for kernel, cot in zip(kernels, cots, strict=True))
+        return value, grad, smallest, z_cot * z_slope
+
+    chunks = tuple(_chunks(array) for array in (t, log_l.log_mass, log_l.used))
+    values, grads, smallest, t_cot = lax.map(of_chunk, chunks)
+    value = jnp.sum(values) - (threshold + 0.5 * log(2 * pi)) * jnp.sum(log_l.used)
     if log_l.halo_coverage is not None:
         value = value + jnp.sum(jnp.log(log_l.halo_coverage))
-    return value, grad, (z_cot * z_slope)[: len(t)], smallest
+    return value, jnp.sum(grads, axis=0), t_cot.ravel()[: len(t)], jnp.min(smallest)
+
+
+def _chunks(array: Array) -> Array:
+    """In rows of one length, a multiple of ``PADDING``, with zeros at the end."""
+    rows = max(1, -(-len(array) // CHUNK))
+    size = -(-max(1, len(array)) // (rows * PADDING)) * PADDING
+    return jnp.pad(array, (0, rows * size - len(array))).reshape(rows, size)
 
 
 def _mixture_sum(

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+import halo_mdn as hm
 from halo_mdn import launch
 from halo_mdn.calibration import series
-from halo_mdn.calibration.fits import Fit, read_fits, write_fit
+from halo_mdn.calibration.fits import Fit, read_fits, run_fit, write_fit
 from halo_mdn.calibration.problem import RANKED
 from halo_mdn.calibration.ranks import band, below, p_value, rank_of
 from halo_mdn.calibration.results import results_of, write_results
+from halo_mdn.errors import InputError
 from halo_mdn.prior import draw_params
 from halo_mdn.sampling import Draws
 
@@ -123,6 +125,19 @@ def test_a_fit_survives_its_file_and_a_damaged_file_is_made_again(tmp_path: Path
     path = sorted(tmp_path.iterdir())[1]
     path.write_bytes(path.read_bytes()[:200])
     assert [fit.index for fit in read_fits(tmp_path, 3)] == [0, 2]
+
+
+def test_a_truth_with_more_halos_than_can_be_drawn_is_a_failed_fit(tmp_path: Path) -> None:
+    def refuse(*_: object) -> None:
+        raise InputError("these parameters predict 1e+30 halos")
+
+    bias = hm.NeuralBias()
+    problem = SimpleNamespace(seed=1, bias=bias, catalogue=refuse, names=[""] * 19)
+    fit = run_fit(problem, 4, None)  # type: ignore[arg-type]
+    assert not fit.converged and "1e+30" in fit.complaint
+    assert np.isfinite(fit.truth[:17]).all() and (fit.rank == -1).all()
+    write_fit(fit, tmp_path)
+    assert read_fits(tmp_path, 5)[0].failure == fit.failure
 
 
 @pytest.fixture

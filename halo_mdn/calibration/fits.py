@@ -12,6 +12,7 @@ import numpy as np
 
 from halo_mdn.calibration.problem import RANKED, Problem
 from halo_mdn.calibration.ranks import rank_of
+from halo_mdn.errors import InputError
 from halo_mdn.posterior import replace_file
 from halo_mdn.prior import draw_params
 from halo_mdn.sampling import Program, convergence, coordinates_for, find_start, run_nuts
@@ -79,7 +80,12 @@ def run_fit(problem: Problem, index: int, program: Program) -> Fit:
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(problem.seed), 2), index)
     truth_key, halo_key, start_key, nuts_key = jax.random.split(key, 4)
     params = draw_params(problem.bias, truth_key, 1)
-    log_l = problem.catalogue(halo_key, params[0])
+    try:
+        log_l = problem.catalogue(halo_key, params[0])
+    except InputError as error:  # more halos than can be drawn
+        unknown = np.full(len(problem.names) - params.shape[1], np.nan)
+        truth = np.concatenate([params[0], unknown])
+        return _failed(index, truth, 0, str(error), time.process_time() - began)
     truth = problem.quantities(log_l, params)[0]
     num_halos = int(np.sum(np.asarray(log_l.used)))
     try:

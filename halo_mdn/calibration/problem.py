@@ -116,7 +116,15 @@ def make_problem(config: RunConfig, cells: int) -> Problem:
     check_density(delta, grid.shape, bias.density_floor)
     grid.domain_shape(bias._size)  # refuses small grids
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
-    typical = simulate(key, bias, bias.prior[0], delta, grid, completeness=completeness)
+    typical = simulate(
+        key,
+        bias,
+        bias.prior[0],
+        delta,
+        grid,
+        completeness=completeness,
+        observation=data.halos.observation,
+    )
     return Problem(
         seed=config.seed,
         model=inputs.model,
