@@ -22,6 +22,7 @@ from halo_mdn.bias import Bias
 from halo_mdn.diagnostics import leave_one_out, summarise
 from halo_mdn.errors import InputError
 from halo_mdn.io import RunData
+from halo_mdn.pareto_smoothing import RELIABLE
 from halo_mdn.poisson_process import block_of_voxel, fixed_field_likelihood
 from halo_mdn.predictive import (
     block_log_likelihood,
@@ -32,7 +33,6 @@ from halo_mdn.predictive import (
     usable_blocks,
 )
 
-PARETO_K = 0.7  # beyond it importance sampling does not replace a fit without the sub-box
 _SAME = ("delta_sha256", "halos_sha256", "mass_threshold", "boundary")
 
 
@@ -85,7 +85,7 @@ class Score:
     @property
     def num_unreliable(self) -> int:
         """Sub-boxes whose left-out score cannot be relied on."""
-        return int(np.sum(~(self.pareto_k <= PARETO_K)))
+        return int(np.sum(~(self.pareto_k <= RELIABLE)))
 
 
 def score(name: str, posterior: xr.DataTree, second: np.ndarray | None = None) -> Score:
@@ -215,7 +215,7 @@ def remarks(scores: Sequence[Score]) -> list[str]:
             )
             lines.append(
                 f"{s.name}: {s.num_unreliable} of {len(s.pareto_k)} sub-boxes have Pareto "
-                f"k > {PARETO_K} (largest {np.max(s.pareto_k):.2f}), so its left-out score is not "
+                f"k > {RELIABLE} (largest {np.max(s.pareto_k):.2f}), so its left-out score is not "
                 f"reliable: {advice}."
             )
     return lines + [line for name in ("loo", "second") for line in _undecided(scores, name)]

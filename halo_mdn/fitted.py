@@ -12,7 +12,10 @@ import xarray as xr
 from halo_mdn.bias import Bias
 from halo_mdn.config import ModelConfig, RunConfig
 from halo_mdn.errors import InputError
+from halo_mdn.grid import Grid
 from halo_mdn.model_files import load_bias
+
+_SAME_VOXEL = 0.05  # relative difference of voxel sides that a bias can be expected to bear
 
 
 def bias_of(config: RunConfig) -> Bias:
@@ -78,6 +81,15 @@ def params_of(posterior: xr.DataTree, bias: Bias) -> np.ndarray:
         values = dataset[name].values
         blocks.append(values.reshape(*values.shape[:2], -1))
     return np.concatenate(blocks, axis=-1)
+
+
+def other_voxels(posterior: xr.DataTree, grid: Grid) -> str:
+    """How the voxels of a grid differ from those of the fit, in words; empty if they do not."""
+    constant = posterior["constant_data"].to_dataset()
+    fitted = constant["box_size"].values / constant["grid_shape"].values
+    if np.max(np.abs(np.array(grid.voxel_size) / fitted - 1)) <= _SAME_VOXEL:
+        return ""
+    return f"voxels of {grid.voxel_size[0]:.4g} Mpc/h, the fit had {fitted[0]:.4g}"
 
 
 def _restored(kind: Any, value: Any) -> Any:

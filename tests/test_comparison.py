@@ -155,7 +155,7 @@ def test_the_command_ranks_and_writes(runs: Path, tmp_path: Path, capsys) -> Non
         (["near", "near"], "given twice"),
         (["near", "nowhere"], "cannot read a posterior"),
         (["near", "far", "--second", "fitted.h5"], "holds the halos that were fitted"),
-        (["near", "far", "--second", "coarse.h5"], "has voxels of 4.8 Mpc/h, the fits had 4"),
+        (["near", "far", "--second", "coarse.h5"], "has voxels of 4.8 Mpc/h, the fit had 4"),
         (["near", "far", "--second", "mock.npz"], "expected an exchange file"),
         (["near", "far", "--second", "none.toml"], "cannot read the run file"),
     ],

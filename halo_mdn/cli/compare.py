@@ -12,15 +12,13 @@ from halo_mdn import posterior as container
 from halo_mdn.comparison import check_same_blocks, check_same_data, score, second_realisation
 from halo_mdn.config import DataConfig, RuntimeConfig, load_config
 from halo_mdn.errors import InputError
-from halo_mdn.fitted import bias_of, config_of, params_of
+from halo_mdn.fitted import bias_of, config_of, other_voxels, params_of
 from halo_mdn.io import RunData, load_data
 from halo_mdn.progress import Display
 from halo_mdn.provenance import sha256_of
 from halo_mdn.report.comparison import comparison_text, write_comparison
 from halo_mdn.run_folder import POSTERIOR
 from halo_mdn.runtime import set_up_jax
-
-_SAME_VOXEL = 0.05  # relative difference of voxel sides that a bias can be expected to bear
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -117,10 +115,8 @@ def _check_second(file: str, data: RunData, posterior: xr.DataTree) -> None:
     halos = data.halos
     if sha256_of(halos.voxel, halos.log_mass, halos.selected) == posterior.attrs["halos_sha256"]:
         raise InputError(f"--second {file} holds the halos that were fitted, expected others")
-    constant = posterior["constant_data"].to_dataset()
-    ours = constant["box_size"].values / constant["grid_shape"].values
-    if np.abs(np.array(halos.grid.voxel_size) / ours - 1).max() > _SAME_VOXEL:
+    if difference := other_voxels(posterior, halos.grid):
         raise InputError(
-            f"--second {file} has voxels of {halos.grid.voxel_size[0]:.4g} Mpc/h, the fits had "
-            f"{ours[0]:.4g}: a bias holds at the resolution at which it was learned"
+            f"--second {file} has {difference}: a bias holds at the resolution at which it was "
+            "learned"
         )

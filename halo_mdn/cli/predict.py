@@ -13,7 +13,7 @@ from halo_mdn import posterior as container
 from halo_mdn.config import RunConfig, RuntimeConfig
 from halo_mdn.density import check_density
 from halo_mdn.errors import InputError
-from halo_mdn.fitted import bias_of, config_of, params_of
+from halo_mdn.fitted import bias_of, config_of, other_voxels, params_of
 from halo_mdn.grid import Grid
 from halo_mdn.io import load_data
 from halo_mdn.io.arrays import read_array
@@ -31,8 +31,6 @@ from halo_mdn.provenance import sha256_of
 from halo_mdn.run_folder import POSTERIOR
 from halo_mdn.runtime import set_up_jax
 from halo_mdn.sampling import Progress
-
-_SAME_VOXEL = 0.05  # relative difference of voxel sides that the bias can be expected to bear
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -158,12 +156,10 @@ def _sides(text: str) -> tuple[float, float, float]:
 
 
 def _warn_of_other_voxels(fitted: xr.DataTree, grid: Grid, display: Display) -> None:
-    constant = fitted["constant_data"].to_dataset()
-    ours = constant["box_size"].values / constant["grid_shape"].values
-    if np.abs(np.array(grid.voxel_size) / ours - 1).max() > _SAME_VOXEL:
+    if difference := other_voxels(fitted, grid):
         display.say(
-            f"warning: voxels of {grid.voxel_size[0]:.3g} Mpc/h, the fit had {ours[0]:.3g}: the "
-            "bias was learned at that resolution and need not hold at another"
+            f"warning: {difference}: the bias was learned at that resolution and need not hold at "
+            "another"
         )
 
 

@@ -12,15 +12,16 @@ from string import Template
 import numpy as np
 from matplotlib.figure import Figure
 
-from halo_mdn.comparison import PARETO_K, Elpd, Score, ranking, remarks
+from halo_mdn.comparison import Elpd, Score, ranking, remarks
 from halo_mdn.figures import CHAIN_COLOURS
+from halo_mdn.pareto_smoothing import RELIABLE
 from halo_mdn.posterior import replace_file
 from halo_mdn.provenance import versions
 from halo_mdn.report.html import _TEMPLATE, _section
 from halo_mdn.report.sections import Picture, Section, Table
 
 _HEAD = ("model", "parameters", "elpd left out", "difference", "its error", "p_loo",
-         f"k > {PARETO_K}", "sampling")  # fmt: skip
+         f"k > {RELIABLE}", "sampling")  # fmt: skip
 _SECOND = ("elpd second", "difference", "its error")
 
 
@@ -101,7 +102,7 @@ def comparison_figure(scores: Sequence[Score]) -> Figure:
     left.legend(frameon=False, fontsize=9)
     for place, s in zip(places, ranked, strict=True):
         right.plot(s.pareto_k, np.full(len(s.pareto_k), place), "|", color=CHAIN_COLOURS[0])
-    right.axvline(PARETO_K, color=CHAIN_COLOURS[1], linewidth=1, label="not reliable beyond")
+    right.axvline(RELIABLE, color=CHAIN_COLOURS[1], linewidth=1, label="not reliable beyond")
     right.set(xlabel="Pareto k of each sub-box")
     right.legend(frameon=False, fontsize=9)
     return figure
