@@ -31,6 +31,7 @@ from halo_mdn.joint.coordinates import (
 from halo_mdn.joint.hmc import StepSize, update
 from halo_mdn.joint.problem import JointProblem, log_joint
 from halo_mdn.joint.recovery import measure_recovery, mixing
+from halo_mdn.joint.run import scattered_params
 from halo_mdn.joint.settings import JointConfig, as_text, load_joint_config
 from halo_mdn.lpt import Lpt, density
 from halo_mdn.mock import make_mock
@@ -160,6 +161,15 @@ def test_adapted_coordinates_give_the_draws_unit_scale() -> None:
     # The weight of ten draws of the old coordinates, and a matrix with small eigenvalues.
     np.testing.assert_allclose(np.mean(again, axis=0), 0, atol=1e-6)
     np.testing.assert_allclose(np.var(again, axis=0), 1, atol=0.1)
+
+
+def test_first_kernels_scatter_by_their_response_to_large_waves() -> None:
+    """Else some respond with the opposite sign, and fields of opposite phases fit to them."""
+    bias = hm.NeuralBias()
+    params = np.asarray(scattered_params(jax.random.key(1), bias, 0.05, 400))
+    response = params[:, :4] @ [1, 6, 12, 8]  # voxels per shell
+    np.testing.assert_allclose(response.std(), 0.05 * np.sqrt(4), rtol=0.15)  # 3.5 % by chance
+    np.testing.assert_allclose(params[:, 4:].std(axis=0), 0.05, rtol=0.15)
 
 
 def test_gradient_is_that_of_finite_differences() -> None:

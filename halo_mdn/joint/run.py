@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from halo_mdn.catalogue import HaloCatalogue
 from halo_mdn.cosmology import Cosmology, check_cosmology
@@ -79,8 +80,7 @@ def draw(config: JointConfig, problem: JointProblem, say: Callable[[str], None])
     began = time.monotonic()
     begin_key, scatter_key, key = jax.random.split(jax.random.key(config.seed), 3)
     num_chains, start = config.sampler.num_chains, config.start
-    scatter = jax.random.normal(scatter_key, (num_chains, len(MOCK_PARAMS)))
-    params = jnp.array(MOCK_PARAMS) + start.scatter * scatter
+    params = scattered_params(scatter_key, problem.bias, start.scatter, num_chains)
     beginnings = in_threads(
         lambda pair: begin(
             pair[0],
@@ -93,6 +93,18 @@ def draw(config: JointConfig, problem: JointProblem, say: Callable[[str], None])
     )
     say(f"{num_chains} chains started, {time.monotonic() - began:.0f} s")
     return draw_chains(key, problem, beginnings, config.sampler, began=began, say=say)
+
+
+def scattered_params(key: Array, bias: NeuralBias, scatter: float, num_chains: int) -> Array:
+    """First bias parameters of all chains, (C, P), around those of the mock.
+
+    A kernel weight acts on all voxels of its shell: the same scatter on each would, for 26
+    neighbours, turn the sign of the response to large waves, and with it that of the field.
+    """
+    scale = np.full(bias.num_params, scatter)
+    scale[: bias.basis.num_weights] /= np.sum(bias.basis.coefficients != 0, axis=1)
+    noise = jax.random.normal(key, (num_chains, bias.num_params))
+    return jnp.asarray(np.array(MOCK_PARAMS) + scale * np.asarray(noise))
 
 
 def _content(config: JointConfig, bias: NeuralBias, cosmology: Cosmology) -> Exchange:
