@@ -19,9 +19,10 @@ import xarray as xr
 from scipy.special import logsumexp
 
 from halo_mdn.bias import Bias
-from halo_mdn.diagnostics import leave_one_out, summarise
+from halo_mdn.diagnostics import summarise
 from halo_mdn.errors import InputError
 from halo_mdn.io import RunData
+from halo_mdn.leave_one_out import leave_one_out
 from halo_mdn.pareto_smoothing import RELIABLE
 from halo_mdn.poisson_process import block_of_voxel, fixed_field_likelihood
 from halo_mdn.predictive import (

@@ -1,6 +1,6 @@
 """How well a run sampled its posterior: one table, computed from the container alone.
 
-This is the only module that imports ArviZ (0.23 or 1.x), and it uses only functions that both have.
+It uses only functions that ArviZ 0.23 and 1.x both have.
 Everything is read from the posterior container of :mod:`halo_mdn.posterior`, so that a report can
 be made again from the netCDF file. The definitions are those of Vehtari, Gelman, Simpson, Carpenter
 & Buerkner 2021 (Bayesian Analysis 16, 667); E-BFMI is that of Betancourt 2016 (arXiv:1604.00695).
@@ -24,23 +24,19 @@ from __future__ import annotations
 
 import csv
 import io
-import logging
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
-from scipy.special import logsumexp
 
 from halo_mdn import count_checks, power_scaling
+from halo_mdn.arviz_module import arviz_module, quiet
 from halo_mdn.compression_check import compression_findings
+from halo_mdn.files import replace_file
 from halo_mdn.mode_report import mode_findings
-from halo_mdn.posterior import FUNCTION_NAMES, build, read, replace_file, write
+from halo_mdn.posterior import FUNCTION_NAMES, build, read, write
 from halo_mdn.verdict import Row, RunStatistics, Verdict, verdict
 
 __all__ = [
@@ -48,9 +44,7 @@ __all__ = [
     "RunStatistics",
     "Summary",
     "Verdict",
-    "LeaveOneOut",
     "build",
-    "leave_one_out",
     "read",
     "run_statistics",
     "summarise",
@@ -149,24 +143,6 @@ class Summary:
         return replace_file(Path(path), lambda part: part.write_text(text, encoding="utf-8"))
 
 
-class LeaveOneOut(NamedTuple):
-    """What leaving out each sub-box says about a model.
-
-    Attributes
-    ----------
-    elpd : array (B,)
-        Expected log predictive density of each sub-box given all others.
-    effective_params : float
-        By how much the sub-boxes are predicted worse, left out, than fitted.
-    pareto_k : array (B,)
-        Above 0.7 the number of that sub-box cannot be relied on.
-    """
-
-    elpd: np.ndarray
-    effective_params: float
-    pareto_k: np.ndarray
-
-
 def summarise(posterior: xr.DataTree) -> Summary:
     """Table, run statistics and verdict of a posterior container.
 
@@ -211,39 +187,6 @@ def table(posterior: xr.DataTree) -> tuple[Row, ...]:
     return tuple(rows + (list(_rows(dataset[functions], "function")) if functions else []))
 
 
-def leave_one_out(log_likelihood: xr.DataArray) -> LeaveOneOut:
-    """Leave out one sub-box after another by Pareto-smoothed importance sampling.
-
-    Vehtari, Gelman & Gabry 2017 (Statistics and Computing 27, 1413); Vehtari et al. 2024 (JMLR 25,
-    72).
-
-    Parameters
-    ----------
-    log_likelihood : DataArray (chain, draw, block)
-        Such as that of the group ``log_likelihood`` of a container.
-    """
-    arviz = _arviz()
-    tree = xr.DataTree.from_dict({"/log_likelihood": log_likelihood.to_dataset(name="blocks")})
-    # ArviZ 0.23 has a container of its own.
-    data = arviz.from_datatree(tree) if hasattr(arviz, "from_datatree") else tree
-    draws = log_likelihood.sizes["chain"] * log_likelihood.sizes["draw"]
-    with _quiet():
-        ess = np.nan_to_num(
-            np.asarray(
-                arviz.ess(log_likelihood.to_dataset(name="blocks"), method="mean")["blocks"]
-            ),
-            nan=1.0,
-        )
-        result = arviz.loo(data, pointwise=True, reff=float(np.clip(ess.mean() / draws, 1e-3, 1)))
-    elpd = result.loo_i if hasattr(result, "loo_i") else result.elpd_i
-    in_sample = logsumexp(log_likelihood.values, axis=(0, 1)) - np.log(draws)
-    return LeaveOneOut(
-        elpd=np.asarray(elpd, dtype=float),
-        effective_params=float(np.sum(in_sample - np.asarray(elpd))),
-        pareto_k=np.asarray(result.pareto_k, dtype=float),
-    )
-
-
 def run_statistics(posterior: xr.DataTree) -> RunStatistics:
     """Divergences, E-BFMI, tree-depth saturation, acceptance and cost of the run."""
     stats = posterior["sample_stats"].to_dataset()
@@ -277,13 +220,13 @@ def _chain_means(stats: xr.Dataset, name: str) -> tuple[float, ...]:
 def _ebfmi(energy: np.ndarray) -> tuple[float, ...]:
     if energy.shape[1] < 3:
         return (np.nan,) * energy.shape[0]
-    with _quiet():
-        return tuple(float(value) for value in np.ravel(_arviz().bfmi(energy)))
+    with quiet():
+        return tuple(float(value) for value in np.ravel(arviz_module().bfmi(energy)))
 
 
 def _rows(dataset: xr.Dataset, kind: str) -> Iterator[Row]:
-    arviz = _arviz()
-    with _quiet():
+    arviz = arviz_module()
+    with quiet():
         columns = {
             "mean": dataset.mean(("chain", "draw"), skipna=False),
             "sd": dataset.std(("chain", "draw"), ddof=1, skipna=False),
@@ -340,25 +283,3 @@ def _text_line(row: Row, width: int) -> str:
         f"{row.label:{width}}  {row.mean:11.5g}  {row.sd:9.3g}  {row.mcse:9.2g}  "
         f"{row.rhat:6.3f}  {row.ess_bulk:6.0f}  {row.ess_tail:6.0f}{mark}"
     )
-
-
-def _arviz() -> ModuleType:
-    # Imported where it is used: it takes two seconds, and 0.23 announces 1.0 with a warning.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import arviz
-    return arviz
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the warnings about degenerate chains: the table shows them as NaN."""
-    arviz_logger = logging.getLogger("arviz")
-    level = arviz_logger.level
-    arviz_logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        arviz_logger.setLevel(level)

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from scipy.stats import chi2, rankdata
 
 from halo_mdn.diagnostics import run_statistics, table
-from halo_mdn.posterior import replace_file
+from halo_mdn.files import replace_file
 from halo_mdn.verdict import Row
 
 CHAIN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -18,10 +18,10 @@ from jax.typing import ArrayLike
 from halo_mdn.bias import Bias
 from halo_mdn.catalogue import HaloCatalogue
 from halo_mdn.errors import InputError
+from halo_mdn.files import replace_file
 from halo_mdn.grid import Grid
 from halo_mdn.io.exchange import FORMAT, ORIGIN, UNITS, VERSION
 from halo_mdn.mass_observation import EXACT, MassObservation
-from halo_mdn.posterior import replace_file
 from halo_mdn.simulation import simulate
 
 DENSITY_FILE = "density.h5"

@@ -9,8 +9,7 @@ xarray alone and written as netCDF, which ArviZ 0.23 and 1.x both open with ``az
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from halo_mdn.catalogue import HaloCatalogue
 from halo_mdn.clustering import Clustering, clustering
 from halo_mdn.environments import Environments, environments
 from halo_mdn.errors import InputError
+from halo_mdn.files import replace_file
 from halo_mdn.identified import functions_of
 from halo_mdn.poisson_process import (
     FixedFieldLikelihood,
@@ -178,18 +178,6 @@ def read(path: str | Path) -> xr.DataTree:
     if missing:
         raise InputError(f"{path} has no group {sorted(missing)}: it is not a posterior of a run")
     return posterior
-
-
-def replace_file(path: Path, write_part: Callable[[Path], object]) -> Path:
-    """Let `write_part` write a file beside `path`, then put it in its place in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write_part(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
 
 
 def _mass_edges(log_l: FixedFieldLikelihood, num_bins: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from halo_mdn import comparison, diagnostics, launch
 from halo_mdn.comparison import Elpd, Score
 from halo_mdn.config import DataConfig, RunConfig, to_json
 from halo_mdn.io.exchange import Exchange, write_exchange
+from halo_mdn.leave_one_out import leave_one_out
 from halo_mdn.report.comparison import comparison_csv, comparison_html, comparison_text
 from tests.run_for_tests import TRUTH, Fit, independent_draws, mock_fit, posterior_of
 
@@ -29,7 +30,7 @@ def test_left_out_scores_are_the_exact_ones() -> None:
     log_l = xr.DataArray(
         stats.poisson.logpmf(counts, draws * volume), dims=("chain", "draw", "block")
     )
-    found = diagnostics.leave_one_out(log_l)
+    found = leave_one_out(log_l)
     others, rest = shape + counts.sum() - counts, rate + volume.sum() - volume
     exact = stats.nbinom.logpmf(counts, others, rest / (rest + volume))
     # 4000 independent draws; the scores of the sub-boxes themselves spread by 0.5.
@@ -45,7 +46,7 @@ def test_a_sub_box_that_decides_the_fit_is_called_unreliable() -> None:
     random = np.random.default_rng(1)
     theta = random.normal(size=(4, 250, 1))
     log_l = xr.DataArray(-0.5 * (theta * [0.1, 0.1, 9.0]) ** 2, dims=("chain", "draw", "block"))
-    k = diagnostics.leave_one_out(log_l).pareto_k
+    k = leave_one_out(log_l).pareto_k
     assert k[2] > 0.7 > k[:2].max()
 
 

@@ -17,8 +17,8 @@ import xarray as xr
 import halo_mdn as hm
 from halo_mdn import diagnostics
 from halo_mdn.count_checks import count_checks
+from halo_mdn.files import replace_file
 from halo_mdn.mode_report import record_modes
-from halo_mdn.posterior import replace_file
 from halo_mdn.sampling import Modes
 from halo_mdn.sampling.convergence import convergence
 from halo_mdn.sampling.settings import Draws

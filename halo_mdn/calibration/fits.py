@@ -13,7 +13,7 @@ import numpy as np
 from halo_mdn.calibration.problem import RANKED, Problem
 from halo_mdn.calibration.ranks import rank_of
 from halo_mdn.errors import InputError
-from halo_mdn.posterior import replace_file
+from halo_mdn.files import replace_file
 from halo_mdn.prior import draw_params
 from halo_mdn.sampling import Program, convergence, coordinates_for, find_start, run_nuts
 

@@ -14,7 +14,7 @@ from halo_mdn.calibration.fits import LEAST_ESS, RHAT, Fit
 from halo_mdn.calibration.problem import RANKED
 from halo_mdn.calibration.ranks import band, below, p_value
 from halo_mdn.errors import InputError
-from halo_mdn.posterior import replace_file
+from halo_mdn.files import replace_file
 
 LEVEL = 0.95  # of the bands
 ALARM = 0.05  # chance that a right machine is called wrong, all quantities together

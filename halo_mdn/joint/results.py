@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from halo_mdn.files import replace_file
 from halo_mdn.identified import identified_functions
 from halo_mdn.io.exchange import Exchange
 from halo_mdn.joint.chains import JointDraws
@@ -18,7 +19,6 @@ from halo_mdn.joint.problem import JointProblem
 from halo_mdn.joint.recovery import Mixing, Recovery, measure_recovery, mixing
 from halo_mdn.joint.settings import JointConfig, as_text
 from halo_mdn.lpt import density, linear_field
-from halo_mdn.posterior import replace_file
 from halo_mdn.provenance import versions
 
 RESULTS = ("joint.h5", "joint.png", "summary.txt")

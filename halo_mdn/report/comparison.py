@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 
 from halo_mdn.comparison import Elpd, Score, ranking, remarks
 from halo_mdn.figures import CHAIN_COLOURS
+from halo_mdn.files import replace_file
 from halo_mdn.pareto_smoothing import RELIABLE
-from halo_mdn.posterior import replace_file
 from halo_mdn.provenance import versions
 from halo_mdn.report.html import _TEMPLATE, _section
 from halo_mdn.report.sections import Picture, Section, Table

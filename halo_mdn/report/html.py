@@ -14,7 +14,7 @@ import xarray as xr
 
 from halo_mdn import count_checks
 from halo_mdn.diagnostics import Summary, summarise
-from halo_mdn.posterior import replace_file
+from halo_mdn.files import replace_file
 from halo_mdn.report.sections import Picture, Section, Table, sections
 
 REPORT = "report.html"

@@ -1,0 +1,33 @@
+"""ArviZ, imported late and made to be quiet."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+import numpy as np
+
+
+def arviz_module() -> ModuleType:
+    # Imported where it is used: it takes two seconds, and 0.23 announces 1.0 with a warning.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import arviz
+    return arviz
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the warnings about degenerate chains: the table shows them as NaN."""
+    arviz_logger = logging.getLogger("arviz")
+    level = arviz_logger.level
+    arviz_logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        arviz_logger.setLevel(level)
