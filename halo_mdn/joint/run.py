@@ -76,7 +76,7 @@ def draw(config: JointConfig, problem: JointProblem, say: Callable[[str], None])
     InputError
         If the sampler cannot do what is asked for.
     """
-    check_sampler(config.sampler, problem)
+    check_sampler(config.sampler)
     began = time.monotonic()
     begin_key, scatter_key, key = jax.random.split(jax.random.key(config.seed), 3)
     num_chains, start = config.sampler.num_chains, config.start

@@ -1,4 +1,4 @@
-"""Three samplers of the joint posterior: NUTS, MCLMC, and alternating updates of field and bias.
+"""Three samplers of the joint posterior: NUTS, MCLMC, and HMC in turn with updates of the bias.
 
 Each says how to start a chain at a position, how to update its state, and where that state is;
 `advance` makes ``chunk_size`` draws, of ``thinning`` updates each, in one compiled program that
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.flatten_util import ravel_pytree
 from numpyro.infer import NUTS
 
 from halo_mdn.errors import InputError
@@ -111,18 +112,16 @@ def sampler_of(method: str) -> Sampler:
     }[method]
 
 
-def check_sampler(settings: JointSampler, problem: JointProblem) -> None:
+def check_sampler(settings: JointSampler) -> None:
     """Make sure that the sampler can do what is asked for.
 
     Raises
     ------
     InputError
-        If it needs a package that is not installed, or cannot infer a cosmology.
+        If it needs a package that is not installed.
     """
     if settings.method == "mclmc":
         _blackjax()
-    if settings.method == "blocks" and problem.free_cosmology:
-        raise InputError("sampler.method = 'blocks' has no update of the cosmology: use nuts")
 
 
 @partial(jax.jit, static_argnums=3)
@@ -184,12 +183,12 @@ def _update_nuts(
 
 
 class BlockState(NamedTuple):
-    """Position of a chain of alternating updates, the slope of the field, and step sizes."""
+    """Position of a chain, the slope of its field, and the step sizes of both updates."""
 
     key: Array
     position: Position
     slope: Array
-    field_step: StepSize
+    joint_step: StepSize
     bias_step: StepSize
 
 
@@ -197,30 +196,33 @@ def _start_blocks(
     key: Array, position: Position, coordinates: JointCoordinates, problem: JointProblem,
     settings: JointSampler, num_updates: int,
 ) -> BlockState:  # fmt: skip
-    field_step = StepSize.first(_FIRST_STEP, num_updates)
+    joint_step = StepSize.first(_FIRST_STEP, num_updates)
     bias_step = StepSize.first(_FIRST_STEP, num_updates * settings.bias_updates)
-    return BlockState(key, position, jnp.zeros_like(position[FIELD]), field_step, bias_step)
+    return BlockState(key, position, jnp.zeros_like(position[FIELD]), joint_step, bias_step)
 
 
 def _update_blocks(
     state: BlockState, coordinates: JointCoordinates, problem: JointProblem, settings: JointSampler
 ) -> tuple[BlockState, Cost]:
-    """Field given bias, then bias given field, each by HMC, in turn, as BORG does it.
+    """Field, bias and cosmology together, then bias given field, each by HMC.
 
-    The bias is updated ``bias_updates`` times per update of the field: with the field fixed the
-    fast likelihood applies, and such an update costs no gradient of the forward model.
+    Field given bias, as BORG does it, would take the field no shorter steps, but the strength of
+    the large waves and the response of the bias to them can only move together. Then the bias is
+    updated ``bias_updates`` times: with the field fixed the fast likelihood applies, and such an
+    update costs no gradient of the forward model.
     """
-    key, field_key, bias_key = jax.random.split(state.key, 3)
-    latent = state.position[BIAS]
-
-    def of_field(field: Array) -> Array:
-        return log_joint(coordinates, problem, {FIELD: field, BIAS: latent})
-
-    field_step, num_steps = state.field_step, settings.trajectory
-    moved = update(field_key, of_field, state.position[FIELD], field_step.value, num_steps)
-    field_step = field_step.after(moved.accept_prob, settings.target_accept)
-    white_noise = coordinates.field.to_params(moved.position).astype(problem.precision)
-    delta = density(white_noise, problem.lpt, problem.cosmology).astype(latent.dtype)
+    key, joint_key, bias_key = jax.random.split(state.key, 3)
+    joint_step, num_steps = state.joint_step, settings.trajectory
+    flat, as_position = ravel_pytree(state.position)
+    log_density = partial(log_joint, coordinates, problem)
+    moved = update(
+        joint_key, lambda x: log_density(as_position(x)), flat, joint_step.value, num_steps
+    )
+    joint_step = joint_step.after(moved.accept_prob, settings.target_accept)
+    position = as_position(moved.position)
+    latent, cosmology = position[BIAS], problem.cosmology_at(position)
+    white_noise = coordinates.field.to_params(position[FIELD]).astype(problem.precision)
+    delta = density(white_noise, problem.lpt, cosmology).astype(latent.dtype)
     log_l = fixed_field_likelihood(problem.bias, delta, problem.halos)
 
     def of_bias(latent: Array) -> Array:
@@ -235,9 +237,10 @@ def _update_blocks(
 
     keys = jax.random.split(bias_key, settings.bias_updates)
     (latent, bias_step), diverging = jax.lax.scan(update_bias, (latent, state.bias_step), keys)
-    position = {FIELD: moved.position, BIAS: latent}
+    position[BIAS] = latent
+    slope = as_position(moved.slope)[FIELD]
     cost = Cost(num_steps + 1, moved.accept_prob, moved.diverging | jnp.any(diverging))
-    return BlockState(key, position, moved.slope, field_step, bias_step), cost
+    return BlockState(key, position, slope, joint_step, bias_step), cost
 
 
 def _blackjax() -> Any:
