@@ -48,6 +48,15 @@ def test_spread_of_the_error_decides(spread, grade):
     assert "4,096 nodes" in findings.line()
 
 
+def test_draws_that_are_impossible_exactly_are_not_to_be_used():
+    log_ratio = np.zeros((4, 100))
+    log_ratio[1, 3] = -np.inf
+    findings = compression_findings(container(log_ratio))
+    assert findings.hopeless and findings.ess_fraction == 0.0
+    assert verdict((GOOD,), RUN, compression=findings).grade == "do not use"
+    assert "inf nats" in findings.line()
+
+
 def test_both_likelihoods_are_recorded(bias, params, delta, halos):
     exact = hm.fixed_field_likelihood(bias, delta, halos)
     twice = replace(exact, weight=jnp.full(exact.features.shape[1], 2.0))

@@ -35,6 +35,23 @@ def test_round_trip_and_determinant(log_l, params):
         assert float(coordinates.log_det(latent)) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize("ordering", ["relu", "softplus"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-9), (np.float32, 3e-3)])
+def test_any_ordering_and_precision(params, delta, halos, ordering, dtype, tolerance):
+    """In float32 a mean of 5 sigma is squared and taken apart again: it loses four digits of 7."""
+    bias = hm.NeuralBias(ordering=ordering)
+    log_l = hm.fixed_field_likelihood(bias, np.asarray(delta, dtype), halos)
+    vector = jnp.asarray(params, dtype)
+    coordinates = coordinates_for(log_l, np.asarray(vector)[None])
+    if dtype == np.float64:
+        assert isinstance(coordinates, NaturalMixture)
+    latent = coordinates.to_latent(vector)
+    assert latent.dtype == dtype
+    np.testing.assert_allclose(
+        coordinates.to_params(latent), vector, rtol=tolerance, atol=tolerance
+    )
+
+
 def test_closed_gaps_and_faint_components_have_coordinates(log_l, params):
     """A gap that the relu closes, and an amplitude of e^-60: still a bijection."""
     vector = np.array(params)
