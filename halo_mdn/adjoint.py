@@ -79,3 +79,28 @@ def _adjoint(
             bias, params, delta, halos
         )
     return Adjoint(value, delta_cot, params_cot)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def with_adjoint(bias: Bias, params: Array, delta: Array, halos: HaloCatalogue) -> Array:
+    """:func:`halo_mdn.log_likelihood` with :func:`adjoint` as its gradient, for models of a field.
+
+    Several times faster than automatic differentiation. For first derivatives by reverse mode
+    (``jax.grad``), in parameters and field.
+    """
+    return log_likelihood(bias, params, delta, halos)
+
+
+def _forward(
+    bias: Bias, params: Array, delta: Array, halos: HaloCatalogue
+) -> tuple[Array, tuple[Array, Array]]:
+    at = adjoint(bias, params, delta, halos)
+    return at.value, (at.params_cot.astype(params.dtype), at.delta_cot.astype(delta.dtype))
+
+
+def _backward(bias: Bias, cots: tuple[Array, Array], cot: Array) -> tuple[Array, Array, None]:
+    params_cot, delta_cot = cots
+    return cot * params_cot, cot * delta_cot, None
+
+
+with_adjoint.defvjp(_forward, _backward)

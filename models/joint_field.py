@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpyro
 import numpyro.distributions as dist
 
-import halo_mdn as hm
+from halo_mdn.adjoint import with_adjoint
 from halo_mdn.joint.problem import JointProblem
 from halo_mdn.lpt import density
 
@@ -22,5 +22,5 @@ def model(problem: JointProblem) -> None:
         unit = numpyro.sample(f"{name}_unit", dist.Normal(0, 1))
         cosmology = replace(cosmology, **{name: mean + scale * unit})
     delta = density(white_noise.astype(problem.precision), problem.lpt, cosmology)
-    log_l = hm.log_likelihood(bias, params, delta.astype(params.dtype), problem.halos)
+    log_l = with_adjoint(bias, params, delta.astype(params.dtype), problem.halos)
     numpyro.factor("poisson_process", log_l)

@@ -9,6 +9,7 @@ import pytest
 
 import halo_mdn as hm
 from halo_mdn import fast, fast_adjoint
+from halo_mdn.adjoint import with_adjoint
 from halo_mdn.poisson_process import definition
 
 REALISTIC = np.array(
@@ -73,3 +74,24 @@ def test_an_empty_cell_shows():
     floored = jax.jit(lambda d: hm.adjoint(hm.NeuralBias(density_floor=0.1), REALISTIC, d, halos))
     got = floored(delta)
     assert np.isfinite(got.value) and got.delta_cot[1, 2, 3] == 0
+
+
+def test_a_log_likelihood_with_the_adjoint_as_gradient():
+    rng = np.random.default_rng(8)
+    delta = jnp.asarray(np.exp(0.5 * rng.normal(size=(6, 6, 6))) - 1)
+    grid = hm.Grid((6, 6, 6), (24.0,) * 3)
+    voxel = rng.integers(0, 6, size=(40, 3))
+    halos = hm.HaloCatalogue.from_voxels(voxel, np.log(2e12) + rng.exponential(size=40), grid)
+    bias, params = hm.NeuralBias(), jnp.asarray(REALISTIC)
+
+    def twice(log_l):
+        return jax.jit(jax.value_and_grad(lambda p, d: 2 * log_l(bias, p, d, halos), (0, 1)))
+
+    got, expected = (
+        twice(with_adjoint)(params, delta),
+        twice(hm.log_likelihood)(params, delta),
+    )
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        assert np.max(np.abs(a - b)) < 1e-11 * np.max(np.abs(b))
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jacfwd(lambda p: with_adjoint(bias, p, delta, halos))(params)
