@@ -206,9 +206,9 @@ def _update_blocks(
 ) -> tuple[BlockState, Cost]:
     """Field, bias and cosmology together, then bias given field, each by HMC.
 
-    Field given bias, as BORG does it, would take the field no shorter steps, but the strength of
-    the large waves and the response of the bias to them can only move together. Then the bias is
-    updated ``bias_updates`` times: with the field fixed the fast likelihood applies, and such an
+    The strength of the large waves and the response of the bias to them can only change together:
+    field given bias and bias given field, in turn, would change them slowly. The bias is updated
+    alone ``bias_updates`` times: with the field fixed the fast likelihood applies, and such an
     update costs no gradient of the forward model.
     """
     key, joint_key, bias_key = jax.random.split(state.key, 3)
