@@ -206,10 +206,9 @@ def _update_blocks(
 ) -> tuple[BlockState, Cost]:
     """Field, bias and cosmology together, then bias given field, each by HMC.
 
-    The strength of the large waves and the response of the bias to them can only change together:
-    field given bias and bias given field, in turn, would change them slowly. The bias is updated
-    alone ``bias_updates`` times: with the field fixed the fast likelihood applies, and such an
-    update costs no gradient of the forward model.
+    The strength of the large waves and the response of the bias to them change together. The bias
+    is updated alone ``bias_updates`` times: with the field fixed the fast likelihood applies, and
+    such an update costs no gradient of the forward model.
     """
     key, joint_key, bias_key = jax.random.split(state.key, 3)
     joint_step, num_steps = state.joint_step, settings.trajectory

@@ -85,16 +85,16 @@ class JointSampler:
         60, "adaptation draws per chain, not kept; rounded up to stages of whole chunks", minimum=1
     )
     num_samples: int = setting(300, "draws kept per chain; rounded up to whole chunks", minimum=4)
-    trajectory: int = setting(8, "blocks: steps of an update of all", minimum=1)
+    trajectory: int = setting(96, "blocks: steps of an update of all", minimum=1)
     max_tree_depth: int = setting(6, "nuts: a trajectory has at most 2^this steps", minimum=1)
     target_accept: float = setting(
         0.7, "acceptance to which blocks and nuts tune their steps", above=0.0
     )
-    thinning: int = setting(4, "updates per kept draw, in the warm-up as well", minimum=1)
+    thinning: int = setting(1, "updates per kept draw, in the warm-up as well", minimum=1)
     energy_error: float = setting(
         5e-4, "energy variance per dimension to which MCLMC tunes its step", above=0.0
     )
-    bias_updates: int = setting(3, "blocks: updates of the bias per update of all", minimum=1)
+    bias_updates: int = setting(16, "blocks: updates of the bias per update of all", minimum=1)
     chunk_size: int = setting(5, "draws between two reports", minimum=1)
     max_minutes: float = setting(60.0, "stop drawing after this time and report", above=0.0)
 
