@@ -55,7 +55,7 @@ def by_definition(
     total, total_params, total_t = _chunked(expected, params, t, weight)
     halos, halos_params, halos_t = _chunked(of_halos, params, t_halos, log_l.log_mass, log_l.used)
     if log_l.halo_coverage is not None:
-        halos = halos + jnp.sum(jnp.where(log_l.used, jnp.log(log_l.halo_coverage), 0))
+        halos = halos + jnp.sum(jnp.log(log_l.halo_coverage))  # 1 where not used
     scale = -log_l.grid.voxel_volume * log_l.num_catalogues
     everywhere = total if axis is None else lax.psum(lax.stop_gradient(total), axis)
     fits = everywhere * log_l.grid.voxel_volume < largest_number(t.dtype)

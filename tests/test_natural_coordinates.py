@@ -36,15 +36,14 @@ def test_round_trip_and_determinant(log_l, params):
 
 
 @pytest.mark.parametrize("ordering", ["relu", "softplus"])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-9), (np.float32, 3e-3)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-9), (np.float32, 1e-5)])
 def test_any_ordering_and_precision(params, delta, halos, ordering, dtype, tolerance):
-    """In float32 a mean of 5 sigma is squared and taken apart again: it loses four digits of 7."""
+    """To a hundred roundings of float32; some ten are measured."""
     bias = hm.NeuralBias(ordering=ordering)
     log_l = hm.fixed_field_likelihood(bias, np.asarray(delta, dtype), halos)
     vector = jnp.asarray(params, dtype)
     coordinates = coordinates_for(log_l, np.asarray(vector)[None])
-    if dtype == np.float64:
-        assert isinstance(coordinates, NaturalMixture)
+    assert isinstance(coordinates, NaturalMixture)
     latent = coordinates.to_latent(vector)
     assert latent.dtype == dtype
     np.testing.assert_allclose(

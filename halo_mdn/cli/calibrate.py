@@ -91,7 +91,7 @@ def _progress(display: Display) -> Callable[[int, int], None]:
         made, seconds = done - reported[0], time.monotonic() - began
         display.update(
             Progress(
-                phase="fits",  # type: ignore[arg-type]
+                phase="fits",
                 done=done,
                 total=total,
                 step_size=0.0,

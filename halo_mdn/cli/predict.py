@@ -171,7 +171,7 @@ def _provenance(fitted: xr.DataTree, seed: int) -> dict[str, str]:
 
 def _progress(done: int, total: int, seconds: float) -> Progress:
     return Progress(
-        phase="mocks",  # type: ignore[arg-type]
+        phase="mocks",
         done=done,
         total=total,
         step_size=0.0,

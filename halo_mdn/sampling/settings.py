@@ -94,7 +94,7 @@ class Progress:
     Parameters
     ----------
     phase
-        ``"start"``, ``"warmup"`` or ``"sampling"``.
+        Such as ``"start"``, ``"warmup"`` or ``"sampling"``.
     done, total
         Draws per chain in this phase.
     step_size
@@ -110,7 +110,7 @@ class Progress:
         Of the monitored functions; None before there are enough draws.
     """
 
-    phase: Literal["start", "warmup", "sampling"]
+    phase: str
     done: int
     total: int
     step_size: float
