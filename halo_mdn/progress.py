@@ -120,6 +120,16 @@ def progress_line(report: Progress, rate: float) -> str:
     return "  ".join(parts)
 
 
+def counted(phase: str, done: int, total: int, seconds: float, made: int | None = None) -> Progress:
+    """Where a series of things of about equal cost stands, of which ``made`` took ``seconds``.
+
+    ``made`` is less than ``done`` where some were there before; by default they are the same.
+    """
+    made = done if made is None else made
+    left = seconds / made * (total - done) if made else None
+    return Progress(phase, done, total, seconds_elapsed=seconds, seconds_left=left)
+
+
 def duration(seconds: float) -> str:
     """A time span that reads well: ``"8 s"``, ``"3 min 05 s"``, ``"2 h 10 min"``."""
     whole = round(seconds)

@@ -144,6 +144,25 @@ def test_text_mocks_have_columns_by_name_on_another_field(run_folder, tmp_path) 
     assert "#a = 0.666667" in lines
 
 
+def test_borg_sample_as_field(run_folder, tmp_path, capsys) -> None:
+    """Its box comes from the restart file beside it; its values lie at corners, which is said."""
+    delta = np.exp(np.random.default_rng(8).normal(0, 0.5, (6, 8, 10)) - 0.125) - 1
+    with h5py.File(tmp_path / "mcmc_7.h5", "w") as file:
+        file["scalars/BORG_final_density"] = delta
+    arguments = ["--field", tmp_path / "mcmc_7.h5", "--num", 1, "--output", tmp_path / "out"]
+    assert call(run_folder, *arguments) == 2
+    assert "needs --box_size" in capsys.readouterr().err
+    with h5py.File(tmp_path / "restart.h5_0", "w") as file:
+        for axis, (number, side) in enumerate(zip((6, 8, 10), (24.0, 32.0, 40.0), strict=True)):
+            for name, value in (("N", number), ("L", side), ("corner", -5.0)):
+                file[f"scalars/{name}{axis}"] = np.array([value])
+    assert call(run_folder, *arguments) == 0
+    assert "subtract half a voxel" in " ".join(capsys.readouterr().out.split())
+    content = read_exchange(tmp_path / "out" / "mock_0000.h5")
+    assert content.grid.box_size == (24.0, 32.0, 40.0)
+    np.testing.assert_array_equal(content.delta, delta)
+
+
 def test_an_interrupted_series_leaves_whole_files_alone(run_folder, tmp_path, monkeypatch) -> None:
     fit, params = mock_fit(), independent_draws(2, 6).params
     field = mocks.MockField(fit.delta, fit.grid)
@@ -165,10 +184,9 @@ def _fails(*arguments: object, **options: object) -> None:
     ("arguments", "complaint"),
     [
         (["--num", "0"], "--num is 0"),
-        (["--field", "nowhere.npy"], "needs --box_size"),
         (["--field", "nowhere.npy", "--box_size", "a,b"], "a side or three"),
         (["--field", "nowhere.npy", "--box_size", "40"], "there is no file"),
-        (["--field", "nowhere.h5"], "cannot read"),
+        (["--field", "nowhere.h5"], "there is no file"),
         (["--box_size", "40"], "belongs to --field"),
         (["--format", "fits"], "invalid choice"),
     ],

@@ -12,10 +12,9 @@ from halo_mdn.config import RunConfig, load_config
 from halo_mdn.errors import InputError
 from halo_mdn.launch import INTERRUPTED
 from halo_mdn.model_files import find_run_file
-from halo_mdn.progress import Display
+from halo_mdn.progress import Display, counted
 from halo_mdn.run_folder import output_folder
 from halo_mdn.runtime import set_up_jax
-from halo_mdn.sampling import Progress
 
 DEFAULT_RUN = "calibrate"
 _NUMBERS = {
@@ -89,17 +88,6 @@ def _progress(display: Display) -> Callable[[int, int], None]:
     def show(done: int, total: int) -> None:
         reported.append(done)
         made, seconds = done - reported[0], time.monotonic() - began
-        display.update(
-            Progress(
-                phase="fits",
-                done=done,
-                total=total,
-                step_size=0.0,
-                divergences=0,
-                num_gradients=0,
-                seconds_elapsed=seconds,
-                seconds_left=seconds / made * (total - done) if made else None,
-            )
-        )
+        display.update(counted("fits", done, total, seconds, made))
 
     return show

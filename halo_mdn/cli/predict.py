@@ -11,13 +11,13 @@ import xarray as xr
 
 from halo_mdn import posterior as container
 from halo_mdn.config import RunConfig, RuntimeConfig
+from halo_mdn.config.schema import DataConfig
 from halo_mdn.density import check_density
 from halo_mdn.errors import InputError
 from halo_mdn.fitted import bias_of, config_of, other_voxels, params_of
 from halo_mdn.grid import Grid
 from halo_mdn.io import load_data
-from halo_mdn.io.arrays import read_array
-from halo_mdn.io.exchange import read_exchange
+from halo_mdn.io.fields import read_field
 from halo_mdn.mocks import (
     SUFFIXES,
     MockField,
@@ -26,11 +26,10 @@ from halo_mdn.mocks import (
     mock_paths,
     write_mocks,
 )
-from halo_mdn.progress import Display, duration
+from halo_mdn.progress import Display, counted, duration
 from halo_mdn.provenance import sha256_of
 from halo_mdn.run_folder import POSTERIOR
 from halo_mdn.runtime import set_up_jax
-from halo_mdn.sampling import Progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,10 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--field",
         metavar="FILE",
-        help="overdensity (.npy, .npz) or exchange file (.h5); default: the field that was fitted",
+        help="overdensity (.npy, .npz), exchange file or BORG sample (.h5); default: as fitted",
     )
     parser.add_argument(
-        "--box_size", metavar="SIDES", help="one side or three in Mpc/h, of a .npy or .npz field"
+        "--box_size", metavar="SIDES", help="one side or three in Mpc/h, where the file has none"
     )
     parser.add_argument("--num", type=int, default=100, help="number of catalogues (default: 100)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the catalogues (default: 0)")
@@ -89,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     began, counts = time.monotonic(), []
     for mock in mocks:
         counts.append(mock.halos.num_halos)
-        display.update(_progress(len(counts), arguments.num, time.monotonic() - began))
+        display.update(counted("mocks", len(counts), arguments.num, time.monotonic() - began))
     spread = f" +- {np.std(counts, ddof=1):,.0f}" if len(counts) > 1 else ""
     display.say(
         f"{len(counts)} catalogues of {np.mean(counts):,.0f}{spread} halos in "
@@ -107,20 +106,22 @@ def _field(
             raise InputError("--box_size belongs to --field: the fitted field knows its box")
         return _fitted_field(config, fitted), "the field that was fitted, with its selection"
     path = Path(arguments.field)
-    if path.suffix in (".h5", ".hdf5"):
-        if arguments.box_size:
-            raise InputError(f"{path} knows its box: leave out --box_size")
-        content = read_exchange(path)
-        grid = Grid(content.grid.shape, content.grid.box_size, config.data.boundary)  # type: ignore[arg-type]
-        return MockField(content.delta, grid, content.redshift), f"{path}, every halo observed"
-    if not arguments.box_size:
+    given = _sides(arguments.box_size) if arguments.box_size else None
+    field = read_field(DataConfig(field=str(path)))
+    if field.box_size and given:
+        raise InputError(f"{path} knows its box: leave out --box_size")
+    box_size = field.box_size or given
+    if box_size is None:
         raise InputError(f"--field {path} needs --box_size, one side or three in Mpc/h")
-    sides = _sides(arguments.box_size)
-    delta = read_array(path, usual_name="delta").astype(float)
-    if delta.ndim != 3:
-        raise InputError(f"the field in {path} has shape {delta.shape}, expected three axes")
-    grid = Grid(delta.shape, sides, config.data.boundary)  # type: ignore[arg-type]
-    return MockField(delta, grid, _redshift(fitted)), f"{path}, every halo observed"
+    grid = Grid(field.delta.shape, box_size, config.data.boundary)  # type: ignore[arg-type]
+    redshift = _redshift(fitted) if field.redshift is None else field.redshift
+    note = f"{path}, every halo observed"
+    if field.points == "corners":
+        note += (
+            "; its values are taken to lie at voxel centres: for positions in its own coordinates, "
+            "subtract half a voxel and add the corner of its box"
+        )
+    return MockField(field.delta, grid, redshift), note
 
 
 def _fitted_field(config: RunConfig, fitted: xr.DataTree) -> MockField:
@@ -167,16 +168,3 @@ def _provenance(fitted: xr.DataTree, seed: int) -> dict[str, str]:
     names = ("model", "config_sha256", "creation_library_version", "created_at")
     known = {f"posterior_{n}": str(fitted.attrs[n]) for n in names if n in fitted.attrs}
     return {"made_by": "run_inference.py predict", "seed": str(seed), **known}
-
-
-def _progress(done: int, total: int, seconds: float) -> Progress:
-    return Progress(
-        phase="mocks",
-        done=done,
-        total=total,
-        step_size=0.0,
-        divergences=0,
-        num_gradients=0,
-        seconds_elapsed=seconds,
-        seconds_left=seconds / done * (total - done),
-    )

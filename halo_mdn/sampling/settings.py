@@ -97,15 +97,15 @@ class Progress:
         Such as ``"start"``, ``"warmup"`` or ``"sampling"``.
     done, total
         Draws per chain in this phase.
+    seconds_elapsed, seconds_left
+        In the whole run, earlier sessions of a resumed run included; the time left is an
+        estimate, None while there is nothing to base it on.
     step_size
-        Mean over the chains.
+        Mean over the chains; 0 outside sampling.
     divergences
         Divergent trajectories in this phase, all chains.
     num_gradients
         Gradient evaluations in this phase, all chains.
-    seconds_elapsed, seconds_left
-        In the whole run, earlier sessions of a resumed run included; the time left is an
-        estimate, None while there is nothing to base it on.
     worst_rhat, min_ess
         Of the monitored functions; None before there are enough draws.
     """
@@ -113,11 +113,11 @@ class Progress:
     phase: str
     done: int
     total: int
-    step_size: float
-    divergences: int
-    num_gradients: int
     seconds_elapsed: float
     seconds_left: float | None
+    step_size: float = 0.0
+    divergences: int = 0
+    num_gradients: int = 0
     worst_rhat: float | None = None
     min_ess: float | None = None
 
