@@ -148,10 +148,10 @@ class _Walk:
     def adapt(self, draws: Draws) -> None:
         """Coordinates that fit the draws, and the last ones as positions in them."""
         late = draws.params.shape[1] // 3
-        slope_power, latent = (
-            x[:, late:].reshape(-1, x.shape[-1]) for x in (draws.slope_power, draws.latent)
+        field_slopes, bias_slopes = (
+            np.concatenate(x[:, late:]) for x in (draws.field_slopes, draws.bias_slopes)
         )
-        self.coordinates = self.coordinates.adapted(slope_power, latent)
+        self.coordinates = self.coordinates.adapted(field_slopes, bias_slopes)
         self.positions = [
             self.coordinates.to_position(
                 jnp.asarray(draws.white_noise[chain, -1], dtype=float),

@@ -18,11 +18,13 @@ import numpy as np
 from jax import Array
 
 from halo_mdn.sampling.coordinates import LATENT_SUFFIX, Composed, Whitened
+from halo_mdn.sampling.newton import positive_inverse
 
 Position = dict[str, Array]
 FIELD, BIAS = "white_noise" + LATENT_SUFFIX, "params" + LATENT_SUFFIX
 
 _NARROWEST = 1e-2  # posterior width in units of the prior's, against a wild first gradient
+_BROADENING = 0.75  # power of a shell's width at fixed other modes that comes near its full width
 _PRIOR_DRAWS = 10  # weight of the present coordinates, in draws, against few new ones
 
 
@@ -56,15 +58,19 @@ class ShellScaled(NamedTuple):
         return jnp.sum(modes * jnp.log(self.scale))
 
     def at_slopes(self, power: np.ndarray) -> ShellScaled:
-        """The scales that make unit the mean square ``power`` (S,) of latent slopes."""
-        scale = np.asarray(self.scale) / np.sqrt(np.maximum(power, 1e-12))
-        return ShellScaled(jnp.asarray(np.clip(scale, _NARROWEST, 1.0)))
+        """The scales that the mean square ``power`` (S,) of latent slopes tells."""
+        return self.at_curvature(power / np.asarray(self.scale) ** 2)
 
     @classmethod
     def at_curvature(cls, curvature: np.ndarray) -> ShellScaled:
-        """The widths of a Gaussian with this curvature (S,), which the prior makes at least 1."""
-        scale = 1 / np.sqrt(np.maximum(curvature, 1.0))
-        return cls(jnp.asarray(np.maximum(scale, _NARROWEST)))
+        """The scales for this mean curvature (S,) of the white noise's modes.
+
+        The prior makes it at least 1. A mode at fixed others is up to five times narrower than
+        its posterior, as the small waves can make up for the displacements of large ones; a scale
+        in between costs little accuracy and lets the large waves move faster.
+        """
+        width = 1 / np.sqrt(np.maximum(curvature, 1.0))
+        return cls(jnp.asarray(np.maximum(width, _NARROWEST) ** _BROADENING))
 
     @staticmethod
     def _filtered(field: Array, factor: Array) -> Array:
@@ -82,26 +88,25 @@ class JointCoordinates(NamedTuple):
         """The latent position, without cosmology."""
         return {FIELD: self.field.to_latent(white_noise), BIAS: self.bias.to_latent(params)}
 
-    def adapted(self, slope_power: np.ndarray, latent: np.ndarray) -> JointCoordinates:
+    def adapted(self, field_slopes: np.ndarray, bias_slopes: np.ndarray) -> JointCoordinates:
         """Coordinates that fit draws better.
 
         Parameters
         ----------
-        slope_power : array (draws, S)
+        field_slopes : array (draws, S)
             Mean square of the slope in the latent field, by shell.
-        latent : array (draws, P)
-            Latent bias parameters.
+        bias_slopes : array (draws, P, P)
+            Mean outer product of the slopes in the latent bias parameters.
         """
-        num = len(latent)
-        covariance = num * np.cov(latent.T) + _PRIOR_DRAWS * np.eye(latent.shape[1])
-        covariance /= num + _PRIOR_DRAWS
+        num, num_params = bias_slopes.shape[:2]
+        curvature = np.sum(bias_slopes, axis=0) + _PRIOR_DRAWS * np.eye(num_params)
+        width = positive_inverse(curvature / (num + _PRIOR_DRAWS))
         inner = self.bias.inner
         assert isinstance(inner, Whitened)
-        centre = inner.to_params(jnp.asarray(latent.mean(axis=0)))
         half = np.asarray(inner.scale_tril)
-        whitened = Whitened.at(np.asarray(centre), half @ covariance @ half.T)
+        whitened = Whitened.at(np.asarray(inner.location), half @ width @ half.T)
         bias = Composed(self.bias.outer, whitened)
-        return JointCoordinates(self.field.at_slopes(slope_power.mean(axis=0)), bias)
+        return JointCoordinates(self.field.at_slopes(field_slopes.mean(axis=0)), bias)
 
 
 def shell_power(field: Array) -> Array:

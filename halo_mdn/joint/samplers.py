@@ -52,10 +52,10 @@ class Draws(NamedTuple):
     params : array (D, P)
     cosmology : dict of arrays (D,)
         Inferred cosmological parameters.
-    latent : array (D, P)
-        Bias parameters in the coordinates of the sampler.
-    slope_power : array (D, S)
+    field_slopes : array (D, S)
         Mean square, by shell, of the slope of the posterior in the latent field.
+    bias_slopes : array (D, P, P)
+        Mean outer product of the slopes in the latent bias parameters.
     num_gradients : array (D,) of int
         Of the whole forward model, the unit of cost.
     accept_prob : array (D,)
@@ -67,8 +67,8 @@ class Draws(NamedTuple):
     white_noise: Any
     params: Any
     cosmology: Any
-    latent: Any
-    slope_power: Any
+    field_slopes: Any
+    bias_slopes: Any
     num_gradients: Any
     accept_prob: Any
     diverging: Any
@@ -92,24 +92,31 @@ class Sampler(NamedTuple):
         its step size over so many updates.
     update
         ``(state, coordinates, problem, settings)`` to a state and its :class:`Cost`.
-    position_and_slope
-        State to position and slope (up to its sign) of the posterior in the latent field.
+    position_and_slopes
+        State to position and slopes (up to their sign) of the posterior: in the latent field, one,
+        and in the latent bias parameters, (U, P), of which there may be several.
     """
 
     start: Callable[..., Any]
     update: Callable[..., tuple[Any, Cost]]
-    position_and_slope: Callable[[Any], tuple[Position, Array]]
+    position_and_slopes: Callable[[Any], tuple[Position, Array, Array]]
 
 
 def sampler_of(method: str) -> Sampler:
     """The sampler of a name."""
     return {
-        "nuts": Sampler(_start_nuts, _update_nuts, lambda s: (s.z, s.z_grad[FIELD])),
-        "blocks": Sampler(_start_blocks, _update_blocks, lambda s: (s.position, s.slope)),
+        "nuts": Sampler(_start_nuts, _update_nuts, lambda s: (s.z, *_both(s.z_grad))),
+        "blocks": Sampler(
+            _start_blocks, _update_blocks, lambda s: (s.position, s.field_slope, s.bias_slopes)
+        ),
         "mclmc": Sampler(
-            _start_mclmc, _update_mclmc, lambda s: (s[1].position, s[1].logdensity_grad[FIELD])
+            _start_mclmc, _update_mclmc, lambda s: (s[1].position, *_both(s[1].logdensity_grad))
         ),
     }[method]
+
+
+def _both(slope: Position) -> tuple[Array, Array]:
+    return slope[FIELD], slope[BIAS][None]
 
 
 def check_sampler(settings: JointSampler) -> None:
@@ -136,7 +143,7 @@ def advance(
 
     def draw(state: Any, _: None) -> tuple[Any, Draws]:
         state, cost = jax.lax.scan(one, state, None, settings.thinning)
-        position, slope = sampler.position_and_slope(state)
+        position, slope, bias_slopes = sampler.position_and_slopes(state)
         return state, Draws(
             white_noise=coordinates.field.to_params(position[FIELD]).astype(jnp.float32),
             params=coordinates.bias.to_params(position[BIAS]),
@@ -144,8 +151,8 @@ def advance(
                 name: mean + scale * position[f"{name}_unit"]
                 for name, (mean, scale) in problem.free_cosmology
             },
-            latent=position[BIAS],
-            slope_power=shell_power(slope),
+            field_slopes=shell_power(slope),
+            bias_slopes=bias_slopes.T @ bias_slopes / len(bias_slopes),
             num_gradients=jnp.sum(cost.num_gradients),
             accept_prob=jnp.mean(cost.accept_prob),
             diverging=jnp.sum(cost.diverging),
@@ -183,11 +190,12 @@ def _update_nuts(
 
 
 class BlockState(NamedTuple):
-    """Position of a chain, the slope of its field, and the step sizes of both updates."""
+    """Position of a chain, slopes on the way there, and the step sizes of both updates."""
 
     key: Array
     position: Position
-    slope: Array
+    field_slope: Array
+    bias_slopes: Array
     joint_step: StepSize
     bias_step: StepSize
 
@@ -198,7 +206,9 @@ def _start_blocks(
 ) -> BlockState:  # fmt: skip
     joint_step = StepSize.first(_FIRST_STEP, num_updates)
     bias_step = StepSize.first(_FIRST_STEP, num_updates * settings.bias_updates)
-    return BlockState(key, position, jnp.zeros_like(position[FIELD]), joint_step, bias_step)
+    no_slopes = jnp.zeros((settings.bias_updates, *position[BIAS].shape))
+    field_slope = jnp.zeros_like(position[FIELD])
+    return BlockState(key, position, field_slope, no_slopes, joint_step, bias_step)
 
 
 def _update_blocks(
@@ -229,17 +239,19 @@ def _update_blocks(
         log_posterior = log_l(params) + log_prior(problem.bias, params)
         return log_posterior + coordinates.bias.log_det(latent)
 
-    def update_bias(carry: tuple[Array, StepSize], key: Array) -> tuple[tuple, Array]:
+    def update_bias(carry: tuple[Array, StepSize], key: Array) -> tuple[tuple, tuple]:
         latent, step = carry
         new = update(key, of_bias, latent, step.value, _BIAS_STEPS)
-        return (new.position, step.after(new.accept_prob, _BIAS_ACCEPT)), new.diverging
+        step = step.after(new.accept_prob, _BIAS_ACCEPT)
+        return (new.position, step), (new.slope, new.diverging)
 
     keys = jax.random.split(bias_key, settings.bias_updates)
-    (latent, bias_step), diverging = jax.lax.scan(update_bias, (latent, state.bias_step), keys)
+    first = (latent, state.bias_step)
+    (latent, bias_step), (bias_slopes, diverging) = jax.lax.scan(update_bias, first, keys)
     position[BIAS] = latent
     slope = as_position(moved.slope)[FIELD]
     cost = Cost(num_steps + 1, moved.accept_prob, moved.diverging | jnp.any(diverging))
-    return BlockState(key, position, slope, joint_step, bias_step), cost
+    return BlockState(key, position, slope, bias_slopes, joint_step, bias_step), cost
 
 
 def _blackjax() -> Any:
