@@ -20,12 +20,11 @@ from halo_mdn.joint.coordinates import (
 from halo_mdn.joint.problem import JointProblem, log_joint
 from halo_mdn.lpt import density
 from halo_mdn.poisson_process import FixedFieldLikelihood, fixed_field_likelihood, log_prior
-from halo_mdn.sampling.coordinates import Composed, StandardisedField, Whitened, whitened_in
+from halo_mdn.sampling.coordinates import Composed, Whitened, whitened_in
 from halo_mdn.sampling.natural import coordinates_for
 from halo_mdn.sampling.newton import climb, positive_inverse
 
 _PROBES, _PROBE_SIZE = 6, 0.1  # of the curvature; wide enough to average over the kinks of CIC
-_ENOUGH_HALOS = 1000  # for natural coordinates; with few, the prior decides, and is curved in them
 _LEARNING_RATE = 0.1  # of Adam, in units of the prior's standard deviation
 
 
@@ -82,9 +81,7 @@ def begin(
     log_likelihood = fixed_field_likelihood(problem.bias, delta, problem.halos)
     top = climb(_LogPosterior(log_likelihood), np.asarray(params), max_steps=newton_steps)
     covariance = positive_inverse(-top.hessian)
-    usual = StandardisedField.at_halos(log_likelihood)
-    enough = problem.halos.num_halos >= _ENOUGH_HALOS
-    outer = coordinates_for(log_likelihood, top.params[None]) if enough else usual
+    outer = coordinates_for(log_likelihood, top.params[None])
     bias = whitened_in(outer, top.params, covariance)
     num_gradients = num_steps + _PROBES + 1
     coordinates = JointCoordinates(scaled, bias)
