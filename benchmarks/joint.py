@@ -81,7 +81,7 @@ def main() -> None:
     }  # fmt: skip
     for name, (function, *arguments) in parts.items():
         say(f"  gradient, {name}: {milliseconds(function, *arguments):.1f}\n")
-    say(f"widths by shell: {np.round(np.asarray(scaled.field.scale), 3).tolist()}\n")
+    say(f"scales by shell: {np.round(np.asarray(scaled.field.scale), 3).tolist()}\n")
     for step in (0.1, 0.2, 0.3, 0.4):
         errors = [energy_error(both, scaled, problem, noise, step, seed) for seed in (1, 2, 3)]
         say(f"step {step}: energy after 8 steps off by {np.round(errors, 2).tolist()}\n")

@@ -157,13 +157,14 @@ def _displacement(white_noise: Array, lpt: Lpt, cosmology: Cosmology) -> tuple[A
     if lpt.order == 2:
         ratio = second_order_growth(cosmology, lpt.redshift)
         ratio = ratio / growth_factor(cosmology, lpt.redshift) ** 2
-        modes = modes - ratio.astype(inverse.dtype) * _second_order_source(modes, k, inverse)
+        modes = modes - ratio.astype(inverse.dtype) * _second_order_source(
+            modes, k, inverse, lpt.lattice
+        )
     return tuple(jnp.fft.irfftn(1j * ki * inverse * modes, lpt.lattice) for ki in k)
 
 
-def _second_order_source(modes: Array, k: tuple[Array, ...], inverse: Array) -> Array:
+def _second_order_source(modes: Array, k: tuple[Array, ...], inverse: Array, shape: Shape) -> Array:
     """Modes of S, the sum of the second-order minors of the linear tidal tensor."""
-    shape = (modes.shape[0], modes.shape[1], 2 * (modes.shape[2] - 1))
 
     def tidal(i: int, j: int) -> Array:
         return jnp.fft.irfftn(k[i] * k[j] * inverse * modes, shape)

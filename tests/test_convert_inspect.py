@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
-from halo_mdn import launch
+from halo_mdn import InputError, launch
 from halo_mdn.config import DataConfig
 from halo_mdn.io import example_path, load_data
-from halo_mdn.io.exchange import read_exchange
+from halo_mdn.io.exchange import Exchange, read_exchange, write_exchange
 
 EXAMPLE = np.load(example_path())
 DELTA, POSITION, MASS = EXAMPLE["delta"], EXAMPLE["position"], EXAMPLE["mass"]
@@ -162,6 +163,19 @@ def test_inspect_a_run_file(files: Path, capsys) -> None:
     run = files / "run.toml"
     run.write_text('[data]\nfield = "delta.npy"\ncatalogue = "halos.csv"\nbox_size = 250.0\n')
     assert "\naligned: " in inspected(capsys, run)
+
+
+def test_stated_threshold_is_heeded(files: Path, capsys) -> None:
+    """Below it halos are missing, and a likelihood that counts on them would be wrong."""
+    out, heavy = files / "heavy.h5", MASS > 1e13
+    content = Exchange(DELTA, (250.0,) * 3, POSITION[heavy], MASS[heavy], 0.0, mass_threshold=1e13)
+    write_exchange(out, content)
+    data = DataConfig(field=str(out), catalogue=(str(out),), mass_threshold=2e12)
+    with pytest.raises(InputError, match="complete above 1e.13 .* is 2e.12: raise it to 1e.13"):
+        load_data(data)
+    assert load_data(replace(data, mass_threshold=1e13)).halos.num_halos == heavy.sum()
+    said = inspected(capsys, out)
+    assert "complete above 1e+13 Msun/h" in said and "\naligned: " in said
 
 
 def test_a_fit_warns_of_misaligned_data(files: Path, capsys, monkeypatch) -> None:

@@ -142,6 +142,17 @@ def test_swapping_axes_of_the_noise_swaps_those_of_the_density(lpt: Lpt, noise: 
     np.testing.assert_allclose(swapped, expected, atol=1e-11)
 
 
+def test_odd_numbers_of_cells(noise: np.ndarray) -> None:
+    """Turning the axes round turns the displacement, whichever of them ``rfftn`` halves."""
+    lpt = Lpt(Grid((7, 7, 7), (60.0,) * 3), supersampling=1)
+    noise = noise[:7, :7, :7]
+    psi = displacement(noise, lpt, COSMOLOGY)
+    turned = displacement(np.transpose(noise, (1, 2, 0)), lpt, COSMOLOGY)
+    for axis in range(3):
+        expected = np.transpose(psi[(axis + 1) % 3], (1, 2, 0))
+        np.testing.assert_allclose(turned[axis], expected, atol=1e-10)
+
+
 def test_mirror_image_of_the_noise_mirrors_the_density(lpt: Lpt, noise: np.ndarray) -> None:
     # A reflection maps cell centres onto each other, so any offset in the chain breaks this.
     mirrored = density(noise[::-1, :, ::-1], lpt, COSMOLOGY)

@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", metavar="FOLDER", help="default: comparison, beside the first run"
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier comparison")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -48,6 +49,12 @@ def run(arguments: argparse.Namespace) -> int:
     names = _names(folders)
     if len(names) < 2:
         raise InputError("one run was given, expected at least two to compare")
+    output = Path(arguments.output) if arguments.output else folders[0].parent / "comparison"
+    if any(output.glob("comparison.*")) and not arguments.overwrite:
+        raise InputError(
+            f"{output} holds a comparison already: give --overwrite to replace it, or --output for "
+            "another folder"
+        )
     posteriors = {
         name: container.read(folder / POSTERIOR)
         for name, folder in zip(names, folders, strict=True)
@@ -59,7 +66,6 @@ def run(arguments: argparse.Namespace) -> int:
     second = _second(arguments.second, posteriors) if arguments.second else {}
     scores = [score(name, tree, second.get(name)) for name, tree in posteriors.items()]
     display.say(comparison_text(scores))
-    output = Path(arguments.output) if arguments.output else folders[0].parent / "comparison"
     for path in write_comparison(scores, output, second=arguments.second or ""):
         display.say(f"wrote {path}")
     return 0

@@ -18,6 +18,7 @@ from halo_mdn.io.fields import read_field
 from halo_mdn.io.halos import read_halos
 from halo_mdn.io.load import with_stated
 from halo_mdn.io.particles import open_particles
+from halo_mdn.model_files import find_run_file
 from halo_mdn.progress import Display
 
 
@@ -36,11 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what was found; the exit code is 0 whatever that is."""
-    display, path = Display(), path_of(arguments.file)
+    display = Display()
+    is_run_file = arguments.file.endswith(".toml")
+    path = find_run_file(arguments.file) if is_run_file else path_of(arguments.file)
     given = given_settings(arguments)
     if arguments.field:
         given["data.field"] = arguments.field
-    if path.suffix == ".toml":
+    if is_run_file:
         data = load_config(path, given).data
     else:
         display.say(str(arguments.file))
@@ -100,6 +103,7 @@ def _report(data: DataConfig, path: Path) -> list[str]:
         lines += describe_halos(table, data)
         notes += table.notes
         num_halos += len(table.mass)
+        data = replace(data, mass_threshold=max(data.mass_threshold, table.mass_threshold or 0.0))
     lines += [f"note       {note}" for note in notes]
     if data.field and num_halos and data.box_size:
         above = (1 + field.delta)[field.delta > -1]  # empty voxels are no reason not to look

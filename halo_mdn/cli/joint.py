@@ -5,16 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from halo_mdn.cli.parser import given_settings
+from halo_mdn.cli.parser import add_setting_flags, given_settings
+from halo_mdn.config import load_settings
 from halo_mdn.errors import InputError
 from halo_mdn.joint.results import RESULTS, report, write_draws, write_report
-from halo_mdn.joint.run import draw, prepare
-from halo_mdn.joint.settings import JointConfig, joint_settings, load_joint_config
+from halo_mdn.joint.run import differences, draw, prepare
+from halo_mdn.joint.settings import JointConfig
 from halo_mdn.model_files import find_run_file, is_installed
 from halo_mdn.progress import Display
 from halo_mdn.runtime import set_up_jax
-
-_STORED = "setting "  # the prefix under which given_settings looks for flags
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,17 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "run_file", nargs="?", default="joint", metavar="RUN.toml", help="run file (default: joint)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace earlier results")
-    for name, _, spec in joint_settings():
-        parser.add_argument(
-            f"--{name}", metavar="VALUE", default=argparse.SUPPRESS, dest=_STORED + name,
-            help=f"{spec.metadata['help']} (default: {spec.default})".replace("%", "%%"),
-        )  # fmt: skip
+    add_setting_flags(parser, schema=JointConfig)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Sample, and write draws, summary and figure."""
     run_file = find_run_file(arguments.run_file)
-    config = load_joint_config(run_file, given_settings(arguments))
+    config = load_settings(JointConfig, run_file, given_settings(arguments))
     folder = _folder(config, run_file, overwrite=arguments.overwrite)
     device = set_up_jax(config.runtime)
     display = Display()
@@ -46,11 +41,13 @@ def run(arguments: argparse.Namespace) -> int:
         f"{problem.halos.num_halos:,} halos, {problem.lpt.noise_shape[0]}^3 cells of white noise, "
         f"{problem.bias.num_params} bias parameters; {config.sampler.method}; {device}"
     )
+    for difference in differences(config, content):
+        display.say(f"note: {difference}")
     draws = draw(config, problem, display.say)
     write_draws(folder, config, draws)
-    text, recovery = report(problem, content, draws)
-    display.say(text.rstrip())
-    write_report(folder, problem, content, draws, text, recovery)
+    found = report(problem, content, draws)
+    display.say(found.text.rstrip())
+    write_report(folder, problem, content, draws, found)
     display.say(f"wrote {folder}")
     return 0
 

@@ -46,14 +46,16 @@ class SentenceParser(argparse.ArgumentParser):
         raise InputError(f"{message}; see {self.prog} --help")
 
 
-def add_setting_flags(parser: argparse.ArgumentParser, *, only: str = "") -> None:
+def add_setting_flags(
+    parser: argparse.ArgumentParser, *, only: str = "", schema: type = RunConfig
+) -> None:
     """One flag per setting of a run file, grouped by table, with its help text and default.
 
     `only` names the one table that is wanted; all by default.
     """
     descriptions = {"": "Settings of a run"}
-    kinds = get_type_hints(RunConfig)
-    for table in fields(RunConfig):
+    kinds = get_type_hints(schema)
+    for table in fields(schema):
         if is_dataclass(kinds[table.name]):
             descriptions[table.name] = (
                 f"[{table.name}] {(kinds[table.name].__doc__ or '').rstrip('.')}"
@@ -63,7 +65,7 @@ def add_setting_flags(parser: argparse.ArgumentParser, *, only: str = "") -> Non
         for name, text in descriptions.items()
         if not only or name == only
     }
-    for name, kind, spec in settings_of():
+    for name, kind, spec in settings_of(schema):
         group = groups.get(name.rpartition(".")[0])
         if group is None:
             continue

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from halo_mdn import posterior as container
+from halo_mdn.bias import Bias
 from halo_mdn.config import RunConfig, RuntimeConfig
 from halo_mdn.config.schema import DataConfig
 from halo_mdn.density import check_density
@@ -45,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="overdensity (.npy, .npz), exchange file or BORG sample (.h5); default: as fitted",
     )
     parser.add_argument(
+        "--field_key", metavar="NAME", help="array or dataset in that file, where it has several"
+    )
+    parser.add_argument(
         "--box_size", metavar="SIDES", help="one side or three in Mpc/h, where the file has none"
     )
     parser.add_argument("--num", type=int, default=100, help="number of catalogues (default: 100)")
@@ -72,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     bias, display = bias_of(config), Display()
     params = params_of(fitted, bias)
     field, note = _field(arguments, config, fitted)
-    check_density(field.delta, field.grid.shape, bias.density_floor)
+    _check_density(field, bias)
     field.grid.domain_shape(bias._size)  # refuses small grids
     voxels = " x ".join(map(str, field.grid.shape))
     sides = " x ".join(f"{side:g}" for side in dict.fromkeys(field.grid.box_size))
@@ -107,7 +111,7 @@ def _field(
         return _fitted_field(config, fitted), "the field that was fitted, with its selection"
     path = Path(arguments.field)
     given = _sides(arguments.box_size) if arguments.box_size else None
-    field = read_field(DataConfig(field=str(path)))
+    field = read_field(DataConfig(field=str(path), field_key=arguments.field_key or ""))
     if field.box_size and given:
         raise InputError(f"{path} knows its box: leave out --box_size")
     box_size = field.box_size or given
@@ -122,6 +126,14 @@ def _field(
             "subtract half a voxel and add the corner of its box"
         )
     return MockField(field.delta, grid, redshift), note
+
+
+def _check_density(field: MockField, bias: Bias) -> None:
+    try:
+        check_density(field.delta, field.grid.shape, bias.density_floor)
+    except InputError as error:
+        floor = f"the fit's density_floor, {bias.density_floor:g}, is that of its mocks"
+        raise InputError(f"{error}; {floor}") from None
 
 
 def _fitted_field(config: RunConfig, fitted: xr.DataTree) -> MockField:

@@ -2,6 +2,7 @@
 
 from halo_mdn.config.run_file import config_hash as config_hash
 from halo_mdn.config.run_file import load_config as load_config
+from halo_mdn.config.run_file import load_settings as load_settings
 from halo_mdn.config.run_file import nearest as nearest
 from halo_mdn.config.run_file import settings_of as settings_of
 from halo_mdn.config.run_file import to_json as to_json

@@ -9,11 +9,13 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from halo_mdn.config.schema import NOT_PATHS, RunConfig
 from halo_mdn.config.values import check_value, parse_text
 from halo_mdn.errors import InputError
+
+Schema = TypeVar("Schema")
 
 
 def settings_of(cls: type = RunConfig, table: str = "") -> Iterator[tuple[str, Any, Field[Any]]]:
@@ -43,8 +45,15 @@ def load_config(path: Path | None = None, flags: Mapping[str, str] | None = None
     InputError
         If the file cannot be read, a key is unknown or a value is wrong.
     """
+    return load_settings(RunConfig, path, flags)
+
+
+def load_settings(
+    schema: type[Schema], path: Path | None = None, flags: Mapping[str, str] | None = None
+) -> Schema:
+    """As :func:`load_config`, for a run file of another schema."""
     values = _flatten(_read_toml(path)) if path else {}
-    known = {name: (kind, spec) for name, kind, spec in settings_of()}
+    known = {name: (kind, spec) for name, kind, spec in settings_of(schema)}
     resolved: dict[str, Any] = {}
     for name, value in values.items():
         kind, spec = _find(name, known, f" in {path}")
@@ -54,7 +63,7 @@ def load_config(path: Path | None = None, flags: Mapping[str, str] | None = None
         kind, spec = _find(name, known, "")
         value = check_value(parse_text(text, kind, f"--{name}"), kind, spec, f"--{name}")
         resolved[name] = _absolute(value, spec, Path.cwd())
-    return _assemble(resolved)
+    return _assemble(schema, resolved)
 
 
 def nearest(name: str, known: list[str]) -> str:
@@ -67,8 +76,8 @@ def nearest(name: str, known: list[str]) -> str:
     return best[0] if best else known[0]
 
 
-def to_toml(config: RunConfig) -> str:
-    """The configuration as a run file; settings that are None are left out."""
+def to_toml(config: Any) -> str:
+    """A configuration as a run file; settings that are None are left out."""
     lines, table = [], ""
     for name, value in _flatten(asdict(config)).items():
         if value is None:
@@ -129,14 +138,14 @@ def _absolute(value: Any, spec: Field[Any], folder: Path) -> Any:
     return str((folder / Path(value).expanduser()).resolve())
 
 
-def _assemble(values: Mapping[str, Any]) -> RunConfig:
-    kinds = get_type_hints(RunConfig)
+def _assemble(schema: type[Schema], values: Mapping[str, Any]) -> Schema:
+    kinds = get_type_hints(schema)
     parts: dict[str, Any] = {}
-    for spec in fields(RunConfig):
+    for spec in fields(schema):  # type: ignore[arg-type]
         if is_dataclass(kinds[spec.name]):
             head = f"{spec.name}."
             own = {n.removeprefix(head): v for n, v in values.items() if n.startswith(head)}
             parts[spec.name] = kinds[spec.name](**own)  # type: ignore[operator]
         elif spec.name in values:
             parts[spec.name] = values[spec.name]
-    return RunConfig(**parts)
+    return schema(**parts)

@@ -84,6 +84,7 @@ def describe_halos(table: HaloTable, data: DataConfig) -> list[str]:
         "box": None if table.box_size is None else f"{table.box_size[0]:g} Mpc/h",
         "redshift": None if table.redshift is None else f"{table.redshift:.4g}",
         "masses": table.mass_definition or None,
+        "complete above": f"{table.mass_threshold:g} Msun/h" if table.mass_threshold else None,
         "cosmology": table.cosmology or None,
     }
     said = ", ".join(f"{name} {text}" for name, text in stated.items() if text)

@@ -21,8 +21,8 @@ class HaloTable(NamedTuple):
     length_unit, mass_unit : str
         As the file states them; empty if it does not.
     box_size : tuple of 3 float, optional
-        In Mpc/h, where the file states it. Likewise ``redshift``, ``cosmology`` (JSON) and
-        ``mass_definition``.
+        In Mpc/h, where the file states it. Likewise ``redshift``, ``cosmology`` (JSON),
+        ``mass_definition``, and ``mass_threshold`` in Msun/h, above which it is complete.
     notes : tuple of str
         What else a user should know, a sentence each.
     """
@@ -36,4 +36,5 @@ class HaloTable(NamedTuple):
     redshift: float | None = None
     cosmology: str = ""
     mass_definition: str = ""
+    mass_threshold: float | None = None
     notes: tuple[str, ...] = ()

@@ -101,6 +101,7 @@ def _read_hdf5(path: Path, data: DataConfig) -> HaloTable:
         box_size=content.box_size,
         redshift=content.known_redshift,
         mass_definition=content.mass_definition,
+        mass_threshold=content.mass_threshold,
     )
 
 

@@ -129,6 +129,7 @@ def _with_stated_by_halos(
     """Settings with what a catalogue states, and what is odd about that."""
     if table.box_size is not None:
         _check_same_box(table.box_size, data, path)
+    check_threshold(table.mass_threshold, data.mass_threshold, path)
     notes: tuple[str, ...] = ()
     ours, theirs = data.redshift, table.redshift
     if ours is not None and theirs is not None and abs(theirs - ours) > _SAME_EPOCH * (1 + ours):
@@ -187,6 +188,21 @@ def on_grid(position: np.ndarray, data: DataConfig, grid: Grid) -> np.ndarray:
     sides, half = np.array(grid.box_size), np.array(grid.voxel_size) / 2
     position = position + half
     return np.where((position >= sides) & (position <= sides + half), position - sides, position)
+
+
+def check_threshold(stated: float | None, ours: float, path: Path) -> None:
+    """Refuse to model masses of which the file says that halos are missing.
+
+    Raises
+    ------
+    InputError
+        If ours is below the threshold that the file states.
+    """
+    if stated is not None and ours < stated * (1 - _SAME):
+        raise InputError(
+            f"{path} states that it is complete above {stated:.4g} Msun/h, data.mass_threshold is "
+            f"{ours:.4g}: raise it to {stated:.4g}"
+        )
 
 
 def _check_same_box(box_size: tuple[float, ...], data: DataConfig, path: Path) -> None:

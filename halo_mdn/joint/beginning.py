@@ -53,7 +53,7 @@ def begin(
 
     1. Adam climbs to the most probable field at fixed bias. It lacks the modes that the halos do
        not constrain, so
-    2. noise of the posterior's width is added, by the mean curvature of each shell of
+    2. noise of about the posterior's width is added, by the mean curvature of each shell of
        wavenumbers: what results is about as rough as a draw from the posterior. (Noise that fills
        up the power to that of the prior would drown the largest waves where the truth has little
        power by chance, and then the bias fits a field without phases.)

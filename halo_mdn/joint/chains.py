@@ -16,6 +16,7 @@ from halo_mdn.joint.coordinates import JointCoordinates, Position
 from halo_mdn.joint.problem import JointProblem
 from halo_mdn.joint.samplers import Draws, advance, sampler_of
 from halo_mdn.joint.settings import JointSampler
+from halo_mdn.sampling.interruption import Interruption
 from halo_mdn.threads import in_threads
 
 _FEWEST = 4  # draws, for R-hat of two halves
@@ -79,24 +80,33 @@ def draw_chains(
         if stage < NUM_STAGES - 1:
             walk.adapt(_joined(stage_draws))
         warmup += stage_draws
-    chunks, num_chunks = [], -(-settings.num_samples // settings.chunk_size)
-    for i in range(num_chunks):
-        num_draws = (i + 1) * settings.chunk_size
-        chunks.append(walk.advance(f"{num_draws}/{settings.num_samples}"))
-        if time.monotonic() - began > 60 * settings.max_minutes and num_draws >= _FEWEST:
-            break
-    draws = _joined(chunks)
+    draws = _joined(_sampled(walk))
     return JointDraws(
         white_noise=draws.white_noise,
         params=draws.params,
         cosmology=draws.cosmology,
         start_gradients=sum(b.num_gradients for b in beginnings),
-        warmup_gradients=int(sum(c.num_gradients.sum() for c in warmup)),
+        warmup_gradients=walk.tuning_gradients + int(sum(c.num_gradients.sum() for c in warmup)),
         num_gradients=int(draws.num_gradients.sum()),
         accept_prob=float(np.mean(draws.accept_prob)),
         divergences=int(draws.diverging.sum()),
         seconds=time.monotonic() - began,
     )
+
+
+def _sampled(walk: _Walk) -> list[Draws]:
+    """Chunks of draws, until there are enough or time is up; Ctrl-C asks for what there is."""
+    settings, chunks = walk.settings, list[Draws]()
+    with Interruption() as interruption:
+        for i in range(-(-settings.num_samples // settings.chunk_size)):
+            num_draws = (i + 1) * settings.chunk_size
+            chunks.append(walk.advance(f"{num_draws}/{settings.num_samples}"))
+            late = time.monotonic() - walk.began > 60 * settings.max_minutes
+            if (late or interruption.requested) and num_draws >= _FEWEST:
+                break
+    if interruption.requested:
+        walk.say(f"interrupted: reporting the {num_draws} draws so far")
+    return chunks
 
 
 class _Walk:
@@ -114,14 +124,15 @@ class _Walk:
             for b in beginnings
         ]
         self.states: list[Any] = []
-        self.calls = 0
+        self.calls = self.tuning_gradients = 0
 
     def restart(self, key: Array, *, num_updates: int) -> None:
         """Begin a stage of the warm-up at the positions."""
         given = list(zip(jax.random.split(key, len(self.positions)), self.positions, strict=True))
-        start = sampler_of(self.settings.method).start
+        sampler = sampler_of(self.settings.method)
         arguments = (self.coordinates, self.problem, self.settings, num_updates)
-        self.states = in_threads(lambda pair: start(*pair, *arguments), given)
+        self.states = in_threads(lambda pair: sampler.start(*pair, *arguments), given)
+        self.tuning_gradients += sampler.tuning_gradients * num_updates * len(given)
 
     def advance(self, phase: str) -> Draws:
         """Some draws of all chains, (chain, draw, ...)."""
@@ -138,10 +149,11 @@ class _Walk:
         draws = jax.tree.map(
             lambda *x: np.stack([np.asarray(y) for y in x]), *(d for _, d in results)
         )
+        accepted = f"acceptance {draws.accept_prob.mean():.2f}, "
         self.say(
-            f"{phase}: {draws.num_gradients.mean():.0f} gradients per draw, acceptance "
-            f"{draws.accept_prob.mean():.2f}, {draws.diverging.sum()} divergent, "
-            f"{time.monotonic() - self.began:.0f} s"
+            f"{phase}: {draws.num_gradients.mean():.0f} gradients per draw, "
+            f"{'' if np.isnan(draws.accept_prob).all() else accepted}"
+            f"{draws.diverging.sum()} divergent, {time.monotonic() - self.began:.0f} s"
         )
         return draws
 

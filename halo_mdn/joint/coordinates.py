@@ -34,7 +34,7 @@ class ShellScaled(NamedTuple):
     Attributes
     ----------
     scale
-        Posterior width of the modes of each shell, in units of the prior's; shape (S,).
+        About the posterior width of the modes of each shell, in units of the prior's; shape (S,).
     """
 
     scale: Array

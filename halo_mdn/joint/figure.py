@@ -9,14 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import norm
 
-from halo_mdn.joint.recovery import Recovery
+from halo_mdn.joint.recovery import FieldMixing, Recovery
 
 _DATA, _MODEL, _OTHER = "#0072B2", "#D55E00", "#009E73"  # Okabe & Ito
 
 
 def write_figure(
-    path: Path, recovery: Recovery, *, truth: np.ndarray, mean: np.ndarray, density: np.ndarray,
-    counts: np.ndarray, box_size: float,
+    path: Path, recovery: Recovery, field: FieldMixing, *, truth: np.ndarray, mean: np.ndarray,
+    density: np.ndarray, counts: np.ndarray, box_size: float,
 ) -> None:  # fmt: skip
     """Draw and save the picture.
 
@@ -36,7 +36,7 @@ def write_figure(
     _phases(phases, recovery)
     _variance(variance, recovery)
     _scores(scores, recovery)
-    _cost(cost, recovery)
+    _effective_draws(cost, field)
     largest = np.percentile(np.abs(truth), 99)
     signed = {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest}
     panels = (
@@ -45,10 +45,10 @@ def write_figure(
         ("log10(1 + delta), posterior mean", np.log10(density), {"cmap": "viridis"}),
         ("halos per voxel", counts, {"cmap": "gray_r", "vmax": np.percentile(counts, 99.5)}),
     )
-    for axes, (title, field, style) in zip(maps, panels, strict=True):
+    for axes, (title, values, style) in zip(maps, panels, strict=True):
         # One plane of voxels, as averages over more would hide what is not recovered.
         image = axes.imshow(
-            field[:, :, field.shape[2] // 2].T, origin="lower",
+            values[:, :, values.shape[2] // 2].T, origin="lower",
             extent=(0, box_size, 0, box_size), **style,
         )  # fmt: skip
         axes.set(title=title, xlabel="x [Mpc/h]", ylabel="y [Mpc/h]")
@@ -81,7 +81,7 @@ def _scores(axes: Axes, recovery: Recovery) -> None:
     axes.set(xlabel="z of all modes", ylabel="density", title=f"std {recovery.z.std():.3f}")
 
 
-def _cost(axes: Axes, recovery: Recovery) -> None:
-    axes.plot(recovery.wavenumber, recovery.ess, "o-", color=_DATA)
+def _effective_draws(axes: Axes, field: FieldMixing) -> None:
+    axes.plot(field.wavenumber, field.ess, "o-", color=_DATA)
     axes.set(xlabel="k [h/Mpc]", ylabel="effective draws per mode (median)")
     axes.set_ylim(bottom=0)

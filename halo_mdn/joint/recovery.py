@@ -1,4 +1,4 @@
-"""How well initial conditions are recovered, and at what cost."""
+"""How well the chains move the initial conditions, and how well these are recovered."""
 
 from __future__ import annotations
 
@@ -9,11 +9,33 @@ from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 
 from halo_mdn.joint.coordinates import shells_of, weights_of
 
-_MODES_PER_SHELL = 40  # whose effective sample size is measured
+_PARTS_PER_SHELL = 40  # at least, whose effective sample size is measured
+_DRAWS = 20  # of a chain, for averages over single draws
+
+
+class FieldMixing(NamedTuple):
+    """How well the chains move the field, by shells of wavenumbers; arrays of shape (S,).
+
+    Attributes
+    ----------
+    wavenumber
+        Middle of the shell in h/Mpc.
+    ess
+        Median effective sample size of a sample of modes (40 to 80 real or imaginary parts).
+    worst_rhat
+        Largest split R-hat of those.
+    power_rhat
+        Split R-hat of the power of single draws.
+    """
+
+    wavenumber: np.ndarray
+    ess: np.ndarray
+    worst_rhat: np.ndarray
+    power_rhat: np.ndarray
 
 
 class Recovery(NamedTuple):
-    """The recovered field by shells of wavenumbers; all arrays have shape (S,).
+    """The recovered field by shells of wavenumbers; all arrays but the last two are (S,).
 
     Attributes
     ----------
@@ -25,15 +47,11 @@ class Recovery(NamedTuple):
         What it would be if the truth were a draw of another chain: the calibrated value.
     draw_correlation
         Of single draws with the truth, on average.
+    correlation_rhat
+        Split R-hat of that.
     z_variance
         Mean square of (truth - mean) / (standard deviation) over the modes of the shell, real and
         imaginary parts; 1 if calibrated.
-    ess
-        Median effective sample size of modes of the shell.
-    worst_rhat
-        Largest split R-hat of those modes.
-    summary_rhat
-        Larger split R-hat of two functions of the shell: power, and correlation with the truth.
     z
         (truth - mean) / (standard deviation) of every mode below the Nyquist frequency, flat.
     z_shell
@@ -44,56 +62,10 @@ class Recovery(NamedTuple):
     correlation: np.ndarray
     expected_correlation: np.ndarray
     draw_correlation: np.ndarray
+    correlation_rhat: np.ndarray
     z_variance: np.ndarray
-    ess: np.ndarray
-    worst_rhat: np.ndarray
-    summary_rhat: np.ndarray
     z: np.ndarray
     z_shell: np.ndarray
-
-
-def measure_recovery(draws: np.ndarray, truth: np.ndarray, box_size: float) -> Recovery:
-    """Compare draws of the white noise with the truth.
-
-    Parameters
-    ----------
-    draws : array (chains, draws, N, N, N)
-    truth : array (N, N, N)
-    box_size : float
-        In Mpc/h.
-    """
-    num = truth.shape[0]
-    modes = np.fft.rfftn(draws, axes=(2, 3, 4)) / np.sqrt(truth.size)
-    target = np.fft.rfftn(truth) / np.sqrt(truth.size)
-    shell = shells_of(truth.shape)
-    shells = range(1, (num + 1) // 2)
-    mean = modes.mean(axis=(0, 1))
-    others = _mean_of_others(modes)
-    chains = range(len(modes))
-    thinned = modes[:, :: max(1, modes.shape[1] // 20)]
-    rows = []
-    z, z_shell = [], []
-    for s in shells:
-        inside = shell == s
-        parts = _real_parts(modes[:, :, inside])
-        scores = (_real_parts(target[inside]) - parts.mean(axis=(0, 1))) / parts.std(axis=(0, 1))
-        some = parts[:, :, :: max(1, parts.shape[2] // _MODES_PER_SHELL)]
-        rows.append(
-            (
-                2 * np.pi / box_size * s,
-                _correlation(mean, target, inside),
-                np.mean([_correlation(d, others[c], inside) for c in chains for d in thinned[c]]),
-                np.mean([_correlation(d, target, inside) for c in chains for d in thinned[c]]),
-                np.mean(scores**2),
-                np.median(effective_sample_size(some)),
-                np.max(split_gelman_rubin(some)),
-                np.max(split_gelman_rubin(_summaries(modes, target, inside))),
-            )
-        )
-        z.append(scores)
-        z_shell.append(np.full(len(scores), s))
-    columns = [np.array(column) for column in zip(*rows, strict=True)]
-    return Recovery._make([*columns, np.concatenate(z), np.concatenate(z_shell)])
 
 
 class Mixing(NamedTuple):
@@ -112,27 +84,96 @@ def mixing(values: np.ndarray) -> Mixing:
     return Mixing(float(np.min(ess)), float(np.median(ess)), float(rhat))
 
 
-def _mean_of_others(modes: np.ndarray) -> np.ndarray:
-    """Mean of the other chains for each chain; of the other half where there is one chain."""
+def measure_mixing(draws: np.ndarray, box_size: float) -> FieldMixing:
+    """Convergence of draws of the white noise.
+
+    Parameters
+    ----------
+    draws : array (chains, draws, N, N, N)
+    box_size : float
+        In Mpc/h.
+    """
+    inside, shell, weight = _modes_below_nyquist(draws.shape[2:])
+    modes = _transformed(draws, inside)
+    rows = []
+    for s in range(1, shell.max() + 1):
+        here = shell == s
+        parts = _real_parts(modes[:, :, here])
+        some = parts[:, :, :: max(1, parts.shape[2] // _PARTS_PER_SHELL)]
+        power = np.sum(weight[here] * np.abs(modes[:, :, here]) ** 2, axis=-1)
+        rows.append(
+            (
+                2 * np.pi / box_size * s,
+                np.median(effective_sample_size(some)),
+                np.max(split_gelman_rubin(some)),
+                split_gelman_rubin(power),
+            )
+        )
+    return FieldMixing._make(np.array(rows, dtype=float).T)
+
+
+def measure_recovery(draws: np.ndarray, truth: np.ndarray, box_size: float) -> Recovery:
+    """Compare draws of the white noise with the truth.
+
+    Parameters
+    ----------
+    draws : array (chains, draws, N, N, N)
+    truth : array (N, N, N)
+    box_size : float
+        In Mpc/h.
+    """
+    inside, shell, weight = _modes_below_nyquist(truth.shape)
+    modes = _transformed(draws, inside)
+    target = _transformed(truth[None, None], inside)[0, 0]
+    own, others = _apart(modes)
+    rows, z, z_shell = [], [], []
+    for s in range(1, shell.max() + 1):
+        here = shell == s
+        drawn, true, heavy = modes[:, :, here], target[here], weight[here]
+        parts = _real_parts(drawn)
+        scores = (_real_parts(true) - parts.mean(axis=(0, 1))) / parts.std(axis=(0, 1))
+        singles = _correlation(drawn, true, heavy)
+        rows.append(
+            (
+                2 * np.pi / box_size * s,
+                _correlation(drawn.mean(axis=(0, 1)), true, heavy),
+                np.mean(_correlation(own[..., here], others[:, None, here], heavy)),
+                np.mean(singles),
+                split_gelman_rubin(singles),
+                np.mean(scores**2),
+            )
+        )
+        z.append(scores)
+        z_shell.append(np.full(len(scores), s))
+    columns = np.array(rows, dtype=float).T
+    return Recovery._make([*columns, np.concatenate(z), np.concatenate(z_shell)])
+
+
+def _modes_below_nyquist(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which modes of ``rfftn`` lie in whole shells, their shells, and their weights."""
+    shell = shells_of(shape)
+    inside = (shell > 0) & (shell < (shape[0] + 1) // 2)
+    return inside, shell[inside], weights_of(shape)[inside]
+
+
+def _transformed(draws: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Modes of each draw, (chain, draw, mode), of unit variance for white noise."""
+    unit = 1 / np.sqrt(np.prod(draws.shape[2:]))
+    return np.array([[unit * np.fft.rfftn(draw)[inside] for draw in chain] for chain in draws])
+
+
+def _apart(modes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Some draws of each chain, and the mean of the other chains.
+
+    Where there is one chain, its first half stands for a chain and its second for the others.
+    """
     if len(modes) == 1:
         half = modes.shape[1] // 2
-        return modes[:, half:].mean(axis=1)
-    each = modes.mean(axis=1)
-    return (each.sum(axis=0) - each) / (len(each) - 1)
-
-
-def _summaries(modes: np.ndarray, target: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Power of every draw in a shell and its correlation with the truth, (chain, draw, 2)."""
-    weight, truth = weights_of(_shape(target))[inside], target[inside]
-    draws = modes[:, :, inside]
-    power = np.sum(weight * np.abs(draws) ** 2, axis=-1)
-    cross = np.sum(weight * (draws * truth.conj()).real, axis=-1)
-    return np.stack([power, cross / np.sqrt(power * np.sum(weight * np.abs(truth) ** 2))], -1)
-
-
-def _shape(modes: np.ndarray) -> tuple[int, int, int]:
-    """Shape of the field whose ``rfftn`` has this shape; its axes are even."""
-    return (modes.shape[0], modes.shape[1], 2 * (modes.shape[2] - 1))
+        own, others = modes[:, :half], modes[:, half:].mean(axis=1)
+    else:
+        each = modes.mean(axis=1)
+        own, others = modes, (each.sum(axis=0) - each) / (len(each) - 1)
+    return own[:, :: max(1, own.shape[1] // _DRAWS)], others
 
 
 def _real_parts(modes: np.ndarray) -> np.ndarray:
@@ -143,8 +184,11 @@ def _real_parts(modes: np.ndarray) -> np.ndarray:
     return np.concatenate([modes.real, modes.imag], axis=-1)
 
 
-def _correlation(left: np.ndarray, right: np.ndarray, inside: np.ndarray) -> float:
-    weight = weights_of(_shape(left))[inside]
-    a, b = left[inside], right[inside]
-    cross = np.sum(weight * (a * b.conj()).real)
-    return float(cross / np.sqrt(np.sum(weight * abs(a) ** 2) * np.sum(weight * abs(b) ** 2)))
+def _correlation(left: np.ndarray, right: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Of two fields, over the last axis, which is that of the modes."""
+
+    def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.sum(weight * (a * b.conj()).real, axis=-1)
+
+    result: np.ndarray = product(left, right) / np.sqrt(product(left, left) * product(right, right))
+    return result

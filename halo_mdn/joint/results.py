@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from halo_mdn.config import to_toml
 from halo_mdn.files import replace_file
 from halo_mdn.identified import identified_functions
 from halo_mdn.io.exchange import Exchange
 from halo_mdn.joint.chains import JointDraws
 from halo_mdn.joint.figure import write_figure
 from halo_mdn.joint.problem import JointProblem
-from halo_mdn.joint.recovery import Mixing, Recovery, measure_recovery, mixing
-from halo_mdn.joint.settings import JointConfig, as_text
+from halo_mdn.joint.recovery import (
+    FieldMixing,
+    Mixing,
+    Recovery,
+    measure_mixing,
+    measure_recovery,
+    mixing,
+)
+from halo_mdn.joint.settings import JointConfig
 from halo_mdn.lpt import density, linear_field
 from halo_mdn.provenance import versions
 
-RESULTS = ("joint.h5", "joint.png", "summary.txt")
+RESULTS = ("joint.h5", "joint.png", "summary.txt", "config.toml")
+_LARGEST_RHAT, _SMALLEST_ESS = 1.05, 100  # R-hat is the largest of a thousand, not of one
 _COUNTS = (
     "start_gradients",
     "warmup_gradients",
@@ -32,10 +43,16 @@ _COUNTS = (
 )
 
 
-def report(
-    problem: JointProblem, content: Exchange, draws: JointDraws
-) -> tuple[str, Recovery | None]:
-    """The summary in words and numbers, and the recovery where the truth is known."""
+class Report(NamedTuple):
+    """A summary in words and numbers; the recovery of the field where the truth is known."""
+
+    text: str
+    field: FieldMixing
+    recovery: Recovery | None
+
+
+def report(problem: JointProblem, content: Exchange, draws: JointDraws) -> Report:
+    """What was found, whether it has converged, and how it compares with the truth."""
     num_chains, num_draws = draws.params.shape[:2]
     lines = [
         f"{problem.halos.num_halos:,} halos, {problem.lpt.grid.shape[0]}^3 cells; {num_chains} "
@@ -45,31 +62,50 @@ def report(
         f"{draws.warmup_gradients}, sampling {draws.num_gradients}",
     ]
     lines += [_cost_line("bias, raw parameters", mixing(draws.params), draws)]
-    lines += [_cost_line("bias, ln n(M | environment)", _function_mixing(problem, draws), draws)]
-    recovery = None
-    box_size = problem.lpt.grid.box_size[0]
+    functions = mixing(_function_values(problem, draws))
+    lines += [_cost_line("bias, ln n(M | environment)", functions, draws)]
     for name, values in draws.cosmology.items():
         lines.append(f"{name}: {values.mean():.4f} +- {values.std():.4f}")
         lines.append(_cost_line(name, mixing(values[..., None]), draws))
-    truth = content.white_noise
+    box_size, truth = problem.lpt.grid.box_size[0], content.white_noise
+    field = measure_mixing(draws.white_noise, box_size)
+    lines += _field_lines(field, draws)
+    recovery = None
     if truth is not None and truth.shape == draws.white_noise.shape[2:]:
         recovery = measure_recovery(draws.white_noise, truth, box_size)
-        lines += _recovery_lines(recovery, draws)
-        lines += _params_lines(problem, content, draws)
-    return "\n".join(lines) + "\n", recovery
+        lines += _recovery_lines(recovery)
+    elif truth is not None:
+        lines.append(f"the file's true white noise has shape {truth.shape}: not compared with it")
+    lines += _params_lines(problem, content, draws)
+    lines.append(_verdict(field, functions))
+    return Report("\n".join(lines) + "\n", field, recovery)
+
+
+def _verdict(field: FieldMixing, functions: Mixing) -> str:
+    worst = max(field.worst_rhat.max(), field.power_rhat.max(), functions.worst_rhat)
+    fewest = min(field.ess.min(), functions.min_ess)
+    found = f"largest R-hat {worst:.3f}, smallest ESS {fewest:.0f}"
+    if worst < _LARGEST_RHAT and fewest >= _SMALLEST_ESS:
+        return f"verdict: field and ln n(M | environment) have converged ({found})"
+    return (
+        f"verdict: NOT converged ({found}; expected below {_LARGEST_RHAT} and at least "
+        f"{_SMALLEST_ESS}): raise sampler.max_minutes and sampler.num_samples"
+    )
 
 
 def write_draws(folder: Path, config: JointConfig, draws: JointDraws) -> None:
-    """Write all draws to ``joint.h5``; the file appears complete or not at all."""
+    """Write the settings and all draws, ``joint.h5``; a file appears complete or not at all."""
+    text = to_toml(config)
+    replace_file(folder / "config.toml", lambda path: path.write_text(text, encoding="utf-8"))
     replace_file(folder / "joint.h5", lambda path: _write_draws(path, config, draws))
 
 
 def write_report(
-    folder: Path, problem: JointProblem, content: Exchange, draws: JointDraws, text: str,
-    recovery: Recovery | None,
-) -> None:  # fmt: skip
+    folder: Path, problem: JointProblem, content: Exchange, draws: JointDraws, found: Report
+) -> None:
     """Write the summary and, where the truth is known, the figure."""
-    replace_file(folder / "summary.txt", lambda path: path.write_text(text, encoding="utf-8"))
+    replace_file(folder / "summary.txt", lambda path: path.write_text(found.text, encoding="utf-8"))
+    recovery = found.recovery
     if recovery is None or content.white_noise is None:
         return
     mean_noise = draws.white_noise.mean(axis=(0, 1), dtype=float)
@@ -82,8 +118,8 @@ def write_report(
     replace_file(
         folder / "joint.png",
         lambda path: write_figure(
-            path, recovery, truth=truth, mean=mean, density=_mean_density(problem, draws),
-            counts=counts, box_size=problem.lpt.grid.box_size[0],
+            path, recovery, found.field, truth=truth, mean=mean, counts=counts,
+            density=_mean_density(problem, draws), box_size=problem.lpt.grid.box_size[0],
         ),
     )  # fmt: skip
 
@@ -99,39 +135,43 @@ def _cost_line(name: str, mixed: Mixing, draws: JointDraws) -> str:
 
 def _function_values(problem: JointProblem, draws: JointDraws) -> np.ndarray:
     """ln n(M | environment) of every draw, in environments of the last field of a chain."""
-    field = jnp.asarray(draws.white_noise[0, -1], dtype=float)
-    delta = density(field, problem.lpt, problem.cosmology)
+    delta = _density(problem, draws, 0, -1)
     functions = identified_functions(problem.bias, delta, problem.halos)
     supported = np.asarray(functions.supported).ravel()
     values = jax.lax.map(functions, jnp.asarray(draws.params.reshape(-1, draws.params.shape[-1])))
     return np.asarray(values).reshape(*draws.params.shape[:2], -1)[..., supported]
 
 
-def _function_mixing(problem: JointProblem, draws: JointDraws) -> Mixing:
-    return mixing(_function_values(problem, draws))
-
-
-def _recovery_lines(recovery: Recovery, draws: JointDraws) -> list[str]:
+def _field_lines(field: FieldMixing, draws: JointDraws) -> list[str]:
+    typical, worst = np.median(field.ess), field.ess.min()
     lines = [
-        f"field: variance of z {np.mean(recovery.z**2):.3f} over {recovery.z.size} mode parts; "
-        f"worst R-hat of a mode {recovery.worst_rhat.max():.3f}, of power or r(k) of draws in a "
-        f"shell {recovery.summary_rhat.max():.3f}; gradients per effective draw of a mode "
-        f"{draws.num_gradients / np.median(recovery.ess):.0f} (median shell), "
-        f"{draws.num_gradients / recovery.ess.min():.0f} (worst shell)",
-        "   k [h/Mpc]   r(k)  expected  draws   var z   ESS  R-hat: worst mode, summaries",
+        f"field: worst R-hat of a mode {field.worst_rhat.max():.3f}, of the power of a shell "
+        f"{field.power_rhat.max():.3f}; gradients per effective draw of a mode "
+        f"{draws.num_gradients / typical:.0f} (median shell), "
+        f"{draws.num_gradients / worst:.0f} (worst shell)",
+        "   k [h/Mpc]   ESS  R-hat: worst mode, power",
     ]
-    columns = zip(*recovery[:8], strict=True)
-    for k, r, expected, single, variance, ess, rhat, summary in columns:
+    for k, ess, rhat, power in zip(*field, strict=True):
+        lines.append(f"   {k:9.3f}  {ess:4.0f}  {rhat:17.3f}  {power:5.3f}")
+    return lines
+
+
+def _recovery_lines(recovery: Recovery) -> list[str]:
+    lines = [
+        f"field against the truth: variance of z {np.mean(recovery.z**2):.3f} over "
+        f"{recovery.z.size} mode parts",
+        "   k [h/Mpc]   r(k)  expected  draws  R-hat of draws' r   var z",
+    ]
+    for k, r, expected, single, rhat, variance in zip(*recovery[:6], strict=True):
         lines.append(
-            f"   {k:9.3f}  {r:5.3f}  {expected:8.3f}  {single:5.3f}  {variance:6.3f}  {ess:4.0f}"
-            f"  {rhat:5.3f}  {summary:5.3f}"
+            f"   {k:9.3f}  {r:5.3f}  {expected:8.3f}  {single:5.3f}  {rhat:17.3f}  {variance:6.3f}"
         )
     return lines
 
 
 def _params_lines(problem: JointProblem, content: Exchange, draws: JointDraws) -> list[str]:
     """z-scores of the true functions; raw parameters have mirror modes and mean little."""
-    if content.params is None:
+    if content.params is None or len(content.params) != draws.params.shape[-1]:
         return []
     shape = (1, 1, len(content.params))
     truth = draws._replace(params=np.asarray(content.params).reshape(shape))
@@ -145,17 +185,24 @@ def _params_lines(problem: JointProblem, content: Exchange, draws: JointDraws) -
 
 def _mean_density(problem: JointProblem, draws: JointDraws) -> np.ndarray:
     """Posterior mean of 1 + delta, from up to 40 draws."""
-    flat = draws.white_noise.reshape(-1, *draws.white_noise.shape[2:])
+    chains, num = draws.white_noise.shape[:2]
+    some = [(c, d) for c in range(chains) for d in range(0, num, max(1, chains * num // 40))]
     total = np.zeros(problem.lpt.grid.shape)
-    some = flat[:: max(1, len(flat) // 40)]
-    for noise in some:
-        total += 1 + np.asarray(density(jnp.asarray(noise), problem.lpt, problem.cosmology))
+    for c, d in some:
+        total += 1 + np.asarray(_density(problem, draws, c, d))
     return total / len(some)
+
+
+def _density(problem: JointProblem, draws: JointDraws, chain: int, draw: int) -> jax.Array:
+    """Overdensity of a draw, with its own cosmology."""
+    inferred = {name: float(values[chain, draw]) for name, values in draws.cosmology.items()}
+    cosmology = replace(problem.cosmology, **inferred)
+    return density(jnp.asarray(draws.white_noise[chain, draw], float), problem.lpt, cosmology)
 
 
 def _write_draws(path: Path, config: JointConfig, draws: JointDraws) -> None:
     with h5py.File(path, "w") as file:
-        file.attrs.update({**versions(), "configuration": as_text(config)})
+        file.attrs.update({**versions(), "configuration": to_toml(config)})
         for name in _COUNTS:
             file.attrs[name] = getattr(draws, name)
         for name in ("params", "white_noise"):

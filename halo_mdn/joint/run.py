@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from halo_mdn.defaults import MOCK_PARAMS
 from halo_mdn.errors import InputError
 from halo_mdn.grid import Grid
 from halo_mdn.io.exchange import Exchange, read_exchange
+from halo_mdn.io.load import check_threshold
 from halo_mdn.joint.beginning import begin
 from halo_mdn.joint.chains import JointDraws, draw_chains
 from halo_mdn.joint.problem import FreeCosmology, JointProblem
@@ -43,16 +45,18 @@ def prepare(config: JointConfig) -> tuple[JointProblem, Exchange]:
     cosmology = Cosmology(**{name: getattr(config.cosmology, name) for name in names})
     check_cosmology(cosmology)
     content = _content(config, bias, cosmology)
+    _check_cube(content.grid)
     lpt = Lpt(
         content.grid,
-        redshift=content.redshift,
+        redshift=_redshift(config, content),
         order=config.lpt.order,  # type: ignore[arg-type]
         supersampling=config.lpt.supersampling,
     )
+    check_threshold(content.mass_threshold, config.data.mass_threshold, Path(config.data.file))
     if content.mass.size and content.mass.min() < config.data.mass_threshold * (1 - 1e-9):
         raise InputError(
             f"the lightest halo has {content.mass.min():.4g} Msun/h, below data.mass_threshold = "
-            f"{config.data.mass_threshold:.4g}: raise the threshold of the file's catalogue"
+            f"{config.data.mass_threshold:.4g}: lower it, or leave lighter halos out of the file"
         )
     halos = HaloCatalogue.from_positions(
         content.position, content.mass, content.grid, config.data.mass_threshold
@@ -66,6 +70,21 @@ def prepare(config: JointConfig) -> tuple[JointProblem, Exchange]:
         precision=config.lpt.precision,  # type: ignore[arg-type]
     )
     return problem, content
+
+
+def differences(config: JointConfig, content: Exchange) -> list[str]:
+    """Where the settings are not those that the file says it was made with, a sentence each."""
+    lpt = content.settings.get("lpt", {})
+    pairs = [
+        (f"cosmology.{name}", value, getattr(config.cosmology, name, None))
+        for name, value in _stated_cosmology(content).items()
+    ]
+    pairs += [(f"lpt.{k}", lpt.get(k), getattr(config.lpt, k)) for k in ("order", "supersampling")]
+    return [
+        f"{name} is {ours:g}, the file was made with {theirs:g}"
+        for name, theirs, ours in pairs
+        if theirs is not None and ours is not None and not np.isclose(theirs, ours, rtol=1e-3)
+    ]
 
 
 def draw(config: JointConfig, problem: JointProblem, say: Callable[[str], None]) -> JointDraws:
@@ -122,6 +141,30 @@ def _content(config: JointConfig, bias: NeuralBias, cosmology: Cosmology) -> Exc
         settings.seed, lpt, cosmology=cosmology, bias=bias, params=np.array(MOCK_PARAMS)
     )
     return as_exchange(mock)
+
+
+def _stated_cosmology(content: Exchange) -> dict[str, float]:
+    if "cosmology" in content.settings:
+        return dict(content.settings["cosmology"])
+    try:
+        stated = json.loads(content.provenance.get("cosmology") or "{}")
+    except ValueError:
+        return {}  # a name, or words
+    numbers = stated.items() if isinstance(stated, dict) else ()
+    return {name: value for name, value in numbers if isinstance(value, float | int)}
+
+
+def _check_cube(grid: Grid) -> None:
+    if len(set(grid.shape)) > 1 or len(set(grid.box_size)) > 1:
+        raise InputError(
+            f"the field has {grid.shape} cells in {grid.box_size} Mpc/h: joint inference needs a "
+            "cube with as many cells on each side"
+        )
+
+
+def _redshift(config: JointConfig, content: Exchange) -> float:
+    known = content.known_redshift
+    return config.lpt.redshift if known is None else known
 
 
 def _free_cosmology(config: JointConfig) -> FreeCosmology:

@@ -95,11 +95,14 @@ class Sampler(NamedTuple):
     position_and_slopes
         State to position and slopes (up to their sign) of the posterior: in the latent field, one,
         and in the latent bias parameters, (U, P), of which there may be several.
+    tuning_gradients
+        Of the forward model that ``start`` takes for each of so many updates.
     """
 
     start: Callable[..., Any]
     update: Callable[..., tuple[Any, Cost]]
     position_and_slopes: Callable[[Any], tuple[Position, Array, Array]]
+    tuning_gradients: int = 0
 
 
 def sampler_of(method: str) -> Sampler:
@@ -110,7 +113,10 @@ def sampler_of(method: str) -> Sampler:
             _start_blocks, _update_blocks, lambda s: (s.position, s.field_slope, s.bias_slopes)
         ),
         "mclmc": Sampler(
-            _start_mclmc, _update_mclmc, lambda s: (s[1].position, *_both(s[1].logdensity_grad))
+            _start_mclmc,
+            _update_mclmc,
+            lambda s: (s[1].position, *_both(s[1].logdensity_grad)),
+            tuning_gradients=2,
         ),
     }[method]
 
@@ -259,7 +265,8 @@ def _blackjax() -> Any:
         return importlib.import_module("blackjax")
     except ImportError:
         raise InputError(
-            "sampler.method = 'mclmc' needs blackjax: pip install blackjax, or use 'nuts'"
+            "sampler.method = 'mclmc' needs blackjax: pip install 'halo-mdn[joint]', or use "
+            "'blocks'"
         ) from None
 
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import Field, asdict, dataclass, field, fields
-from pathlib import Path
-from typing import Any, get_type_hints
+from dataclasses import dataclass, field
 
-from halo_mdn.config import RuntimeConfig, nearest, settings_of
+from halo_mdn.config import RuntimeConfig
 from halo_mdn.config.schema import setting
-from halo_mdn.config.values import check_value, parse_text
-from halo_mdn.errors import InputError
 
 
 @dataclass(frozen=True)
 class JointData:
     """The halos: an exchange file, or a mock made on the spot."""
 
-    file: str = setting("", "exchange file; empty: make the mock of the table [mock]")
+    file: str = setting(
+        "", "exchange file; empty: make the mock of the table [mock]", path_suffix=""
+    )
     mass_threshold: float = setting(2e12, "smallest halo mass that is modelled, Msun/h", above=0.0)
     density_floor: float = setting(
         0.01,
@@ -40,7 +36,7 @@ class MockSettings:
 class LptSettings:
     """The forward model of the density."""
 
-    redshift: float = setting(0.0, "used where no file is given", minimum=0.0)
+    redshift: float = setting(0.0, "used where no file states one", minimum=0.0)
     order: int = setting(2, "order of Lagrangian perturbation theory, 1 or 2", minimum=1)
     supersampling: int = setting(2, "particles per cell and side", minimum=1)
     precision: str = setting(
@@ -85,7 +81,7 @@ class JointSampler:
         60, "adaptation draws per chain, not kept; rounded up to stages of whole chunks", minimum=1
     )
     num_samples: int = setting(300, "draws kept per chain; rounded up to whole chunks", minimum=4)
-    trajectory: int = setting(96, "blocks: steps of an update of all", minimum=1)
+    trajectory: int = setting(48, "blocks: steps of an update of all", minimum=1)
     max_tree_depth: int = setting(6, "nuts: a trajectory has at most 2^this steps", minimum=1)
     target_accept: float = setting(
         0.7, "acceptance to which blocks and nuts tune their steps", above=0.0
@@ -103,7 +99,9 @@ class JointSampler:
 class JointOutput:
     """Where results go."""
 
-    folder: str = setting("", "folder of the results; empty: beside the run file, named like it")
+    folder: str = setting(
+        "", "folder of the results; empty: beside the run file, named like it", path_suffix=""
+    )
 
 
 @dataclass(frozen=True)
@@ -119,64 +117,3 @@ class JointConfig:
     sampler: JointSampler = field(default_factory=JointSampler)
     output: JointOutput = field(default_factory=JointOutput)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
-
-
-def joint_settings() -> Iterator[tuple[str, Any, Field[Any]]]:
-    """All settings as ``("table.name", type, field)``."""
-    return settings_of(JointConfig)
-
-
-def load_joint_config(path: Path, flags: Mapping[str, str]) -> JointConfig:
-    """The configuration of a run file with flags on top of it.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, a key is unknown or a value is wrong.
-    """
-    known = {name: (kind, spec) for name, kind, spec in joint_settings()}
-    values: dict[str, Any] = {}
-    for name, value in _settings_in(path).items():
-        kind, spec = _find(name, known, f" in {path}")
-        values[name] = check_value(value, kind, spec, f"{name} in {path}")
-    if values.get("data.file"):
-        values["data.file"] = str((path.parent / Path(values["data.file"]).expanduser()).resolve())
-    for name, text in flags.items():
-        kind, spec = _find(name, known, "")
-        values[name] = check_value(parse_text(text, kind, f"--{name}"), kind, spec, f"--{name}")
-    kinds = get_type_hints(JointConfig)
-    tables: dict[str, Any] = {}
-    for spec in fields(JointConfig):
-        head = f"{spec.name}."
-        own = {n.removeprefix(head): v for n, v in values.items() if n.startswith(head)}
-        tables[spec.name] = kinds[spec.name](**own)
-    return JointConfig(**{**tables, "seed": values.get("seed", 0)})
-
-
-def as_text(config: JointConfig) -> str:
-    """The configuration, one setting per line."""
-    lines = []
-    for table, content in asdict(config).items():
-        items = content.items() if isinstance(content, dict) else [("", content)]
-        lines += [f"{table}{'.' if name else ''}{name} = {value!r}" for name, value in items]
-    return "\n".join(lines) + "\n"
-
-
-def _settings_in(path: Path) -> dict[str, Any]:
-    try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read the run file {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"the run file {path} is not valid TOML: {error}") from None
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        inner = value.items() if isinstance(value, dict) else [(None, value)]
-        flat |= {key if name is None else f"{key}.{name}": item for name, item in inner}
-    return flat
-
-
-def _find(name: str, known: Mapping[str, Any], where: str) -> Any:
-    if name not in known:
-        raise InputError(f"unknown setting {name}{where}; did you mean {nearest(name, [*known])}?")
-    return known[name]
