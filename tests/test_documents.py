@@ -9,6 +9,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/guide.md")
+ALL_PAGES = [
+    path.relative_to(ROOT)
+    for path in (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")))
+]
 
 
 def blocks() -> list[tuple[str, str]]:
@@ -26,11 +30,21 @@ def test_python_blocks_run(code: str) -> None:
     exec(compile(code, "document", "exec"), {})
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page: str) -> None:
-    text = (ROOT / page).read_text(encoding="utf-8")
-    targets = re.findall(r"\]\(([^)#]+)\)", text)
-    missing = [t for t in targets if "://" not in t and not ((ROOT / page).parent / t).exists()]
+def anchors_of(path: Path) -> set[str]:
+    """As they are made from headings: lower case, hyphens, no punctuation."""
+    titles = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=str)
+def test_links_lead_somewhere(page: Path) -> None:
+    text, missing = (ROOT / page).read_text(encoding="utf-8"), []
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", text):
+        path = (ROOT / page).parent / target if target else ROOT / page
+        if "://" in target:
+            continue
+        if not path.exists() or (anchor and anchor not in anchors_of(path)):
+            missing.append(f"{target}#{anchor}")
     assert not missing
 
 
