@@ -1,8 +1,8 @@
 """``python -m benchmarks.joint``: what a gradient of joint inference costs, and how far it leads.
 
 At the true initial conditions and bias of a mock: processor time of the parts of a gradient, the
-posterior width of each shell that its slope tells, and the energy error of trajectories in
-coordinates of those widths.
+scale of each shell that its slope tells, and the energy error of trajectories in
+those scales.
 """
 
 from __future__ import annotations
