@@ -23,7 +23,7 @@ from halo_mdn.joint.beginning import begin
 from halo_mdn.joint.chains import JointDraws, draw_chains
 from halo_mdn.joint.problem import FreeCosmology, JointProblem
 from halo_mdn.joint.samplers import check_sampler
-from halo_mdn.joint.settings import JointConfig
+from halo_mdn.joint.settings import JointConfig, JointData
 from halo_mdn.lpt import Lpt
 from halo_mdn.mock import as_exchange, make_mock
 from halo_mdn.network import NeuralBias
@@ -45,19 +45,13 @@ def prepare(config: JointConfig) -> tuple[JointProblem, Exchange]:
     cosmology = Cosmology(**{name: getattr(config.cosmology, name) for name in names})
     check_cosmology(cosmology)
     content = _content(config, bias, cosmology)
-    _check_cube(content.grid)
+    _check(content, config.data)
     lpt = Lpt(
         content.grid,
         redshift=_redshift(config, content),
         order=config.lpt.order,  # type: ignore[arg-type]
         supersampling=config.lpt.supersampling,
     )
-    check_threshold(content.mass_threshold, config.data.mass_threshold, Path(config.data.file))
-    if content.mass.size and content.mass.min() < config.data.mass_threshold * (1 - 1e-9):
-        raise InputError(
-            f"the lightest halo has {content.mass.min():.4g} Msun/h, below data.mass_threshold = "
-            f"{config.data.mass_threshold:.4g}: lower it, or leave lighter halos out of the file"
-        )
     halos = HaloCatalogue.from_positions(
         content.position, content.mass, content.grid, config.data.mass_threshold
     )
@@ -154,11 +148,18 @@ def _stated_cosmology(content: Exchange) -> dict[str, float]:
     return {name: value for name, value in numbers if isinstance(value, float | int)}
 
 
-def _check_cube(grid: Grid) -> None:
-    if len(set(grid.shape)) > 1 or len(set(grid.box_size)) > 1:
+def _check(content: Exchange, data: JointData) -> None:
+    """A cube, with halos above the threshold and none missing there."""
+    if len(set(content.grid.shape)) > 1 or len(set(content.grid.box_size)) > 1:
         raise InputError(
-            f"the field has {grid.shape} cells in {grid.box_size} Mpc/h: joint inference needs a "
-            "cube with as many cells on each side"
+            f"the field has {content.grid.shape} cells in {content.grid.box_size} Mpc/h: joint "
+            "inference needs a cube with as many cells on each side"
+        )
+    check_threshold(content.mass_threshold, data.mass_threshold, Path(data.file))
+    if content.mass.size and content.mass.min() < data.mass_threshold * (1 - 1e-9):
+        raise InputError(
+            f"the lightest halo has {content.mass.min():.4g} Msun/h, below data.mass_threshold = "
+            f"{data.mass_threshold:.4g}: lower it, or leave lighter halos out of the file"
         )
 
 
