@@ -21,7 +21,7 @@ from jax.typing import ArrayLike
 from scipy.special import logsumexp
 
 from halo_mdn.sampling.coordinates import Coordinates
-from halo_mdn.sampling.newton import LogDensity, Summit, _value, positive_inverse
+from halo_mdn.sampling.newton import LogDensity, Summit, _value, positive_inverse, positive_root
 
 DIP = 1.0  # nats between two summits that make them two modes rather than one crooked one
 PIECES = 33  # of the line between two summits
@@ -133,15 +133,14 @@ def _is_doubtful(log_density: LogDensity, summit: Summit, coordinates: Coordinat
 def axis_excess(
     log_density: LogDensity, summit: Summit, coordinates: Coordinates | None = None
 ) -> float:
-    """Log of the integrals along the principal axes of a mode over those of the Gaussian, summed.
+    """Log of the integrals along independent axes of a mode over those of the Gaussian, summed.
 
     Zero for a Gaussian mode. It is no correction, as axes are not all of space, but tells whether
     one is needed; infinite where a number is not finite. Axes are straight in the coordinates.
     """
-    eigenvalues, vectors = np.linalg.eigh(positive_inverse(-summit.hessian))
     place = np.linspace(-5.0, 5.0, 21)
-    offsets = place[:, None, None] * (vectors * np.sqrt(eigenvalues)).T
-    offsets = offsets.reshape(-1, len(eigenvalues)).astype(summit.params.dtype)
+    offsets = place[:, None, None] * positive_root(-summit.hessian).T
+    offsets = offsets.reshape(-1, len(summit.params)).astype(summit.params.dtype)
     if coordinates is None:
         values = _heights(log_density, summit.params + offsets)
     else:

@@ -116,11 +116,21 @@ def positive_inverse(precision: np.ndarray, floor: float = 1e-10) -> np.ndarray:
     kept above ``floor`` times the largest: a direction without curvature gets a long but finite
     scale.
     """
+    root = positive_root(precision, floor)
+    return root @ root.T
+
+
+def positive_root(precision: np.ndarray, floor: float = 1e-10) -> np.ndarray:
+    """A matrix whose product with its transpose is `positive_inverse`.
+
+    Its columns are independent directions of a Gaussian with this precision, one standard
+    deviation long, however different their lengths are.
+    """
     scale = np.sqrt(_diagonal_scale(precision))
     eigenvalues, vectors = np.linalg.eigh(precision / np.outer(scale, scale))
     size = np.abs(eigenvalues)
     size = np.maximum(size, floor * size.max())
-    return ((vectors / size) @ vectors.T) / np.outer(scale, scale)
+    return (vectors / np.sqrt(size)) / scale[:, None]
 
 
 def _damped_step(
