@@ -10,7 +10,7 @@ import halo_mdn as hm
 from halo_mdn.sampling import LogPosterior, StandardisedField, Whitened, find_start
 from halo_mdn.sampling.coordinates import whitened_in
 from halo_mdn.sampling.initialisation import _part, _sizes
-from halo_mdn.sampling.newton import Summit, climb, positive_inverse
+from halo_mdn.sampling.newton import Summit, climb, positive_inverse, positive_root
 from halo_mdn.sampling.summits import has_spike
 
 
@@ -58,6 +58,16 @@ def test_climb_leaves_a_saddle():
 def test_climb_refuses_an_impossible_beginning():
     with pytest.raises(ValueError, match="not finite"):
         climb(Partial(valley), np.array([2.0, 1.0]))
+
+
+def test_positive_root_has_independent_directions_of_unit_deviation():
+    """Also where widths lie 1e9 apart, beyond what eigenvalues of the covariance resolve."""
+    rng = np.random.default_rng(2)
+    turned = np.linalg.qr(rng.normal(size=(18, 18)))[0]
+    scale = np.geomspace(1e-6, 1e3, 18)
+    precision = (np.eye(18) + 0.3 * turned + 0.3 * turned.T) / np.outer(scale, scale)
+    root = positive_root(precision)
+    np.testing.assert_allclose(root.T @ precision @ root, np.eye(18), atol=1e-9)
 
 
 def test_positive_inverse_inverts_and_mends():
