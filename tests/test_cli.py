@@ -181,6 +181,8 @@ def test_a_compressed_run_is_checked_and_resumed(box: Path, capsys) -> None:
     rng = np.random.default_rng(12)  # smooth enough to be compressed
     smooth = gaussian_filter(rng.normal(size=(24, 24, 24)), 2.0, mode="wrap")
     np.save(box / "delta.npy", np.expm1(0.6 * smooth / smooth.std() - 0.18))
+    mass = 2e12 * (1 + rng.pareto(1.5, 600))  # enough for a mode to climb to
+    np.savez(box / "halos.npz", position=rng.uniform(0, 40, (600, 3)), mass=mass)
     assert call(box / "small.toml", *FEW, *COMPRESSED) == 0
     assert "voxels, ln L off by" in capsys.readouterr().out
     longer = ("--sampler.num_samples", 9, "--resume", "--overwrite")
