@@ -138,6 +138,9 @@ def test_the_command_ranks_and_writes(runs: Path, tmp_path: Path, capsys) -> Non
     assert written == [f"comparison.{form}" for form in ("csv", "html", "png", "txt")]
     rows = list(csv.DictReader((tmp_path / "comparison.csv").read_text().splitlines()))
     assert [row["model"] for row in rows] == ["near", "far"]
+    again = (runs / "far", runs / "near", "--output", tmp_path)
+    assert call(*again) == 2 and "give --overwrite" in capsys.readouterr().err
+    assert call(*again, "--overwrite") == 0
     # The score on the second realisation, written out with the public likelihood.
     fit = mock_fit()
     second = hm.simulate(jax.random.key(8), fit.bias, TRUTH, fit.delta, fit.grid)

@@ -163,6 +163,7 @@ def test_inspect_a_run_file(files: Path, capsys) -> None:
     run = files / "run.toml"
     run.write_text('[data]\nfield = "delta.npy"\ncatalogue = "halos.csv"\nbox_size = 250.0\n')
     assert "\naligned: " in inspected(capsys, run)
+    assert "\naligned: " in inspected(capsys, "runs/quickstart.toml")
 
 
 def test_stated_threshold_is_heeded(files: Path, capsys) -> None:

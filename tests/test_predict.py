@@ -187,7 +187,8 @@ def _fails(*arguments: object, **options: object) -> None:
         (["--field", "nowhere.npy", "--box_size", "a,b"], "a side or three"),
         (["--field", "nowhere.npy", "--box_size", "40"], "there is no file"),
         (["--field", "nowhere.h5"], "there is no file"),
-        (["--box_size", "40"], "belongs to --field"),
+        (["--box_size", "40"], "belong to --field"),
+        (["--field_key", "delta"], "belong to --field"),
         (["--format", "fits"], "invalid choice"),
     ],
 )

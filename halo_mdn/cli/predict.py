@@ -46,7 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="overdensity (.npy, .npz), exchange file or BORG sample (.h5); default: as fitted",
     )
     parser.add_argument(
-        "--field_key", metavar="NAME", help="array or dataset in that file, where it has several"
+        "--field_key",
+        metavar="NAME",
+        default="",
+        help="array or dataset in that file, where it has several",
     )
     parser.add_argument(
         "--box_size", metavar="SIDES", help="one side or three in Mpc/h, where the file has none"
@@ -106,12 +109,12 @@ def _field(
 ) -> tuple[MockField, str]:
     """The density to draw on, and what is said about it."""
     if not arguments.field:
-        if arguments.box_size:
-            raise InputError("--box_size belongs to --field: the fitted field knows its box")
+        if arguments.box_size or arguments.field_key:
+            raise InputError("--box_size and --field_key belong to --field, which is not given")
         return _fitted_field(config, fitted), "the field that was fitted, with its selection"
     path = Path(arguments.field)
     given = _sides(arguments.box_size) if arguments.box_size else None
-    field = read_field(DataConfig(field=str(path), field_key=arguments.field_key or ""))
+    field = read_field(DataConfig(field=str(path), field_key=arguments.field_key))
     if field.box_size and given:
         raise InputError(f"{path} knows its box: leave out --box_size")
     box_size = field.box_size or given
@@ -132,8 +135,7 @@ def _check_density(field: MockField, bias: Bias) -> None:
     try:
         check_density(field.delta, field.grid.shape, bias.density_floor)
     except InputError as error:
-        floor = f"the fit's density_floor, {bias.density_floor:g}, is that of its mocks"
-        raise InputError(f"{error}; {floor}") from None
+        raise InputError(f"{error} when fitting: its mocks have the floor of the fit") from None
 
 
 def _fitted_field(config: RunConfig, fitted: xr.DataTree) -> MockField:

@@ -65,9 +65,9 @@ class ShellScaled(NamedTuple):
     def at_curvature(cls, curvature: np.ndarray) -> ShellScaled:
         """The scales for this mean curvature (S,) of the white noise's modes.
 
-        The prior makes it at least 1. A mode at fixed others is up to five times narrower than
-        its posterior, as the small waves can make up for the displacements of large ones; a scale
-        in between costs little accuracy and lets the large waves move faster.
+        The prior makes it at least 1. At fixed others a mode is up to some four times narrower
+        than its posterior, as the small waves can make up for the displacements of large ones; a
+        scale in between costs little accuracy and lets the large waves move faster.
         """
         width = 1 / np.sqrt(np.maximum(curvature, 1.0))
         return cls(jnp.asarray(np.maximum(width, _NARROWEST) ** _BROADENING))

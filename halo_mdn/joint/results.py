@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -54,19 +55,22 @@ class Report(NamedTuple):
 def report(problem: JointProblem, content: Exchange, draws: JointDraws) -> Report:
     """What was found, whether it has converged, and how it compares with the truth."""
     num_chains, num_draws = draws.params.shape[:2]
+    accepted = f", mean acceptance {draws.accept_prob:.2f}"
     lines = [
         f"{problem.halos.num_halos:,} halos, {problem.lpt.grid.shape[0]}^3 cells; {num_chains} "
-        f"chains x {num_draws} draws in {draws.seconds:.0f} s; {draws.divergences} divergent, "
-        f"mean acceptance {draws.accept_prob:.2f}",
+        f"chains x {num_draws} draws in {draws.seconds:.0f} s; {draws.divergences} divergent"
+        f"{'' if np.isnan(draws.accept_prob) else accepted}",
         f"gradients of the forward model: start {draws.start_gradients}, warm-up "
         f"{draws.warmup_gradients}, sampling {draws.num_gradients}",
     ]
     lines += [_cost_line("bias, raw parameters", mixing(draws.params), draws)]
-    functions = mixing(_function_values(problem, draws))
+    functions_of = _functions_of(problem, draws)
+    values = functions_of(draws.params)
+    functions = mixing(values)
     lines += [_cost_line("bias, ln n(M | environment)", functions, draws)]
-    for name, values in draws.cosmology.items():
-        lines.append(f"{name}: {values.mean():.4f} +- {values.std():.4f}")
-        lines.append(_cost_line(name, mixing(values[..., None]), draws))
+    for name, inferred in draws.cosmology.items():
+        lines.append(f"{name}: {inferred.mean():.4f} +- {inferred.std():.4f}")
+        lines.append(_cost_line(name, mixing(inferred[..., None]), draws))
     box_size, truth = problem.lpt.grid.box_size[0], content.white_noise
     field = measure_mixing(draws.white_noise, box_size)
     lines += _field_lines(field, draws)
@@ -76,7 +80,9 @@ def report(problem: JointProblem, content: Exchange, draws: JointDraws) -> Repor
         lines += _recovery_lines(recovery)
     elif truth is not None:
         lines.append(f"the file's true white noise has shape {truth.shape}: not compared with it")
-    lines += _params_lines(problem, content, draws)
+    true_params = content.params
+    if true_params is not None and len(true_params) == draws.params.shape[-1]:
+        lines += _bias_lines(values, functions_of(true_params[None, None])[0, 0])
     lines.append(_verdict(field, functions))
     return Report("\n".join(lines) + "\n", field, recovery)
 
@@ -133,13 +139,20 @@ def _cost_line(name: str, mixed: Mixing, draws: JointDraws) -> str:
     )
 
 
-def _function_values(problem: JointProblem, draws: JointDraws) -> np.ndarray:
-    """ln n(M | environment) of every draw, in environments of the last field of a chain."""
+def _functions_of(problem: JointProblem, draws: JointDraws) -> Callable[[np.ndarray], np.ndarray]:
+    """ln n(M | environment) in environments of the last field of a chain.
+
+    The result takes parameters (chain, draw, P) to values (chain, draw, function).
+    """
     delta = _density(problem, draws, 0, -1)
     functions = identified_functions(problem.bias, delta, problem.halos)
     supported = np.asarray(functions.supported).ravel()
-    values = jax.lax.map(functions, jnp.asarray(draws.params.reshape(-1, draws.params.shape[-1])))
-    return np.asarray(values).reshape(*draws.params.shape[:2], -1)[..., supported]
+
+    def evaluate(params: np.ndarray) -> np.ndarray:
+        values = jax.lax.map(functions, jnp.asarray(params.reshape(-1, params.shape[-1])))
+        return np.asarray(values).reshape(*params.shape[:2], -1)[..., supported]
+
+    return evaluate
 
 
 def _field_lines(field: FieldMixing, draws: JointDraws) -> list[str]:
@@ -169,13 +182,8 @@ def _recovery_lines(recovery: Recovery) -> list[str]:
     return lines
 
 
-def _params_lines(problem: JointProblem, content: Exchange, draws: JointDraws) -> list[str]:
+def _bias_lines(values: np.ndarray, target: np.ndarray) -> list[str]:
     """z-scores of the true functions; raw parameters have mirror modes and mean little."""
-    if content.params is None or len(content.params) != draws.params.shape[-1]:
-        return []
-    shape = (1, 1, len(content.params))
-    truth = draws._replace(params=np.asarray(content.params).reshape(shape))
-    values, target = _function_values(problem, draws), _function_values(problem, truth)[0, 0]
     z = (target - values.mean(axis=(0, 1))) / values.std(axis=(0, 1))
     return [
         f"bias: true ln n(M | environment) lies {np.sqrt(np.mean(z**2)):.2f} (rms) and "

@@ -46,12 +46,8 @@ def prepare(config: JointConfig) -> tuple[JointProblem, Exchange]:
     check_cosmology(cosmology)
     content = _content(config, bias, cosmology)
     _check(content, config.data)
-    lpt = Lpt(
-        content.grid,
-        redshift=_redshift(config, content),
-        order=config.lpt.order,  # type: ignore[arg-type]
-        supersampling=config.lpt.supersampling,
-    )
+    stated = content.known_redshift
+    lpt = _lpt(config, content.grid, config.lpt.redshift if stated is None else stated)
     halos = HaloCatalogue.from_positions(
         content.position, content.mass, content.grid, config.data.mass_threshold
     )
@@ -125,12 +121,7 @@ def _content(config: JointConfig, bias: NeuralBias, cosmology: Cosmology) -> Exc
         return read_exchange(Path(config.data.file))
     settings = config.mock
     grid = Grid((settings.cells,) * 3, (settings.box_size,) * 3)
-    lpt = Lpt(
-        grid,
-        redshift=config.lpt.redshift,
-        order=config.lpt.order,  # type: ignore[arg-type]
-        supersampling=config.lpt.supersampling,
-    )
+    lpt = _lpt(config, grid, config.lpt.redshift)
     mock = make_mock(
         settings.seed, lpt, cosmology=cosmology, bias=bias, params=np.array(MOCK_PARAMS)
     )
@@ -163,9 +154,13 @@ def _check(content: Exchange, data: JointData) -> None:
         )
 
 
-def _redshift(config: JointConfig, content: Exchange) -> float:
-    known = content.known_redshift
-    return config.lpt.redshift if known is None else known
+def _lpt(config: JointConfig, grid: Grid, redshift: float) -> Lpt:
+    return Lpt(
+        grid,
+        redshift=redshift,
+        order=config.lpt.order,  # type: ignore[arg-type]
+        supersampling=config.lpt.supersampling,
+    )
 
 
 def _free_cosmology(config: JointConfig) -> FreeCosmology:

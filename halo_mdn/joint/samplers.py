@@ -108,20 +108,20 @@ class Sampler(NamedTuple):
 def sampler_of(method: str) -> Sampler:
     """The sampler of a name."""
     return {
-        "nuts": Sampler(_start_nuts, _update_nuts, lambda s: (s.z, *_both(s.z_grad))),
+        "nuts": Sampler(_start_nuts, _update_nuts, lambda s: (s.z, *_slopes_in(s.z_grad))),
         "blocks": Sampler(
             _start_blocks, _update_blocks, lambda s: (s.position, s.field_slope, s.bias_slopes)
         ),
         "mclmc": Sampler(
             _start_mclmc,
             _update_mclmc,
-            lambda s: (s[1].position, *_both(s[1].logdensity_grad)),
+            lambda s: (s[1].position, *_slopes_in(s[1].logdensity_grad)),
             tuning_gradients=2,
         ),
     }[method]
 
 
-def _both(slope: Position) -> tuple[Array, Array]:
+def _slopes_in(slope: Position) -> tuple[Array, Array]:
     return slope[FIELD], slope[BIAS][None]
 
 

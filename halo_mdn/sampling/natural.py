@@ -35,8 +35,8 @@ from halo_mdn.sampling.coordinates import (
 from halo_mdn.special import log_softplus
 
 REFERENCES = (-0.5, 1.5)  # points in z, in spreads around its mean over voxels with halos
-# With 1,329 halos a fifth of the trajectories diverged, and none in the usual coordinates; with
-# 4,800 and more the natural ones are several times better.
+# With 1,329 halos a fifth of the trajectories diverged in natural coordinates, and none in the
+# usual ones; with 5,198 none did (docs/sampling.md).
 ENOUGH_HALOS = 3000
 
 
@@ -142,14 +142,14 @@ def coordinates_for(
     points : array (C, P)
         Parameters that must have coordinates, such as the chains' starts.
     enough_halos : int
-        Fewer take the usual coordinates.
+        Fewer take the usual coordinates; at least 1.
     """
     bias = log_likelihood.bias
     usual = coordinates_at(log_likelihood)
     if not isinstance(usual, StandardisedField) or not _is_linear_in_one_field(bias):
         return usual
     log_mass = np.asarray(log_likelihood.log_mass)[np.asarray(log_likelihood.used)]
-    if isinstance(bias.prior_mean, tuple) or len(log_mass) < max(enough_halos, 1):
+    if isinstance(bias.prior_mean, tuple) or len(log_mass) < enough_halos:
         return usual
     pivot = np.median(log_mass) - log(bias.mass_threshold)
     dtype = log_likelihood.features.dtype
