@@ -19,7 +19,7 @@ import numpy as np
 import halo_mdn as hm
 from benchmarks import notebook
 from benchmarks.timing import Timing, compare, counting_compilations, ratio
-from halo_mdn.compressed import compress
+from halo_mdn.likelihood.compressed import compress
 
 # A real mass function, for which the notebook's formulas neither overflow nor underflow.
 PARAMS = np.array(

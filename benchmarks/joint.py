@@ -17,14 +17,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from halo_mdn.defaults import MOCK_PARAMS
-from halo_mdn.joint.coordinates import BIAS, FIELD, JointCoordinates, ShellScaled, shell_power
+from halo_mdn.bias.mock_params import MOCK_PARAMS
+from halo_mdn.config.joint_schema import JointConfig, LptSettings, MockSettings
+from halo_mdn.field.fourier import shell_power
+from halo_mdn.field.lpt import density, displacement
+from halo_mdn.joint.coordinates import BIAS, FIELD, JointCoordinates, ShellScaled
 from halo_mdn.joint.problem import log_joint
 from halo_mdn.joint.run import prepare
-from halo_mdn.joint.settings import JointConfig, LptSettings, MockSettings
-from halo_mdn.lpt import density, displacement
-from halo_mdn.poisson_process import fixed_field_likelihood
-from halo_mdn.sampling.coordinates import Composed, Whitened
+from halo_mdn.likelihood.fixed_field import fixed_field_likelihood
+from halo_mdn.sampling.coordinates.bijections import Composed, Whitened
 
 _LENGTH = 1.8  # of a trajectory, in units of the scales
 _VOXEL = 3.90625  # Mpc/h, for which the mock's bias was measured

@@ -10,3 +10,8 @@ class InputError(ValueError):
     what to do about it.  The command line prints it without a traceback and
     ends with exit code 2.
     """
+
+
+BAD_INPUT = 2
+
+INTERRUPTED = 130

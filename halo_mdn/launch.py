@@ -11,11 +11,8 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from halo_mdn.errors import InputError
+from halo_mdn.errors import BAD_INPUT, INTERRUPTED, InputError
 from halo_mdn.sampling import CheckpointError, Interrupted
-
-BAD_INPUT = 2
-INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:

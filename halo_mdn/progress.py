@@ -10,9 +10,8 @@ import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TextIO
-
-from halo_mdn.sampling import Progress
 
 _BAR_WIDTH = 20
 _LOG_WIDTH = 96
@@ -138,3 +137,38 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands.
+
+    Parameters
+    ----------
+    phase
+        Such as ``"start"``, ``"warmup"`` or ``"sampling"``.
+    done, total
+        Draws per chain in this phase.
+    seconds_elapsed, seconds_left
+        In the whole run, earlier sessions of a resumed run included; the time left is an
+        estimate, None while there is nothing to base it on.
+    step_size
+        Mean over the chains; 0 outside sampling.
+    divergences
+        Divergent trajectories in this phase, all chains.
+    num_gradients
+        Gradient evaluations in this phase, all chains.
+    worst_rhat, min_ess
+        Of the monitored functions; None before there are enough draws.
+    """
+
+    phase: str
+    done: int
+    total: int
+    seconds_elapsed: float
+    seconds_left: float | None
+    step_size: float = 0.0
+    divergences: int = 0
+    num_gradients: int = 0
+    worst_rhat: float | None = None
+    min_ess: float | None = None

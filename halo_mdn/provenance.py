@@ -10,12 +10,13 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 from jax.typing import ArrayLike
 
+from halo_mdn.version import __version__
+
 _PACKAGES = ("jax", "jaxlib", "numpyro", "numpy", "scipy", "xarray", "arviz")
 
 
 def versions() -> dict[str, str]:
     """Time, platform and versions, named as ArviZ names them where it has a name."""
-    from halo_mdn import __version__  # here: the package imports its modules first
 
     return {
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),

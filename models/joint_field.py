@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpyro
 import numpyro.distributions as dist
 
-from halo_mdn.adjoint import with_adjoint
+from halo_mdn.field.lpt import density
 from halo_mdn.joint.problem import JointProblem
-from halo_mdn.lpt import density
+from halo_mdn.likelihood.adjoint import with_adjoint
 
 
 def model(problem: JointProblem) -> None:

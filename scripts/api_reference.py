@@ -39,21 +39,21 @@ GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {  # no names: all that the mod
     "Simulation": ("halo_mdn", ("simulate",)),
     "Identified functions": ("halo_mdn", ("identified_functions", "IdentifiedFunctions")),
     "Sampling": ("halo_mdn.sampling", ()),
-    "Diagnostics": ("halo_mdn.diagnostics", ()),
+    "Diagnostics": ("halo_mdn.posterior.summary", ()),
     "Density from initial conditions": (
-        "halo_mdn.lpt",
+        "halo_mdn.field.lpt",
         ("Lpt", "linear_field", "density", "displacement"),
     ),
     "Cosmology": (
-        "halo_mdn.cosmology",
+        "halo_mdn.field.cosmology",
         ("Cosmology", "growth_factor", "second_order_growth", "linear_power"),
     ),
     "Fields split over devices": (
-        "halo_mdn.sharding",
+        "halo_mdn.likelihood.devices.slabs",
         ("slab_mesh", "shard_field", "shard_catalogue", "ShardedCatalogue", "check_slabs"),
     ),
     "Likelihood over devices": (
-        "halo_mdn.sharded_likelihood",
+        "halo_mdn.likelihood.devices.likelihood",
         ("sharded_adjoint", "sharded_likelihood", "ShardedLikelihood"),
     ),
 }

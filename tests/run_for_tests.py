@@ -10,8 +10,8 @@ import numpy as np
 import xarray as xr
 
 import halo_mdn as hm
-from halo_mdn import diagnostics
-from halo_mdn.sampling.settings import Draws
+from halo_mdn.posterior import summary as diagnostics
+from halo_mdn.sampling.nuts.draws import Draws
 
 TRUTH = np.array(
     [0.6, 0.05, 0.02, 0.01, 1.0, 1.2, 0.5, -1.0, -3.0, 0.6, 0.5, -1.0, 0.5, 0.05, 0.0, -6.2, -6.5]

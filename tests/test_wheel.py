@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from halo_mdn import __version__
-from halo_mdn.run_folder import RESULTS
+from halo_mdn.fitting.folder import RESULTS
 from tests.run_for_tests import mock_fit
 
 pytestmark = pytest.mark.slow
@@ -39,7 +39,8 @@ compile_cache = "none"
 FOUND = """
 import halo_mdn
 from halo_mdn.io.example import example_path
-from halo_mdn.model_files import find_model_file, shipped_folder
+from halo_mdn.config.model_files import find_model_file
+from halo_mdn.config.shipped import shipped_folder
 for path in (halo_mdn.__file__, example_path(), find_model_file("neural_bias"),
              shipped_folder("runs")):
     print(path)

@@ -10,11 +10,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from halo_mdn.calibration.problem import RANKED, Problem
+from halo_mdn.bias.normal_prior import draw_params
+from halo_mdn.calibration.mock_problem import RANKED, Problem
 from halo_mdn.calibration.ranks import rank_of
 from halo_mdn.errors import InputError
 from halo_mdn.files import replace_file
-from halo_mdn.prior import draw_params
 from halo_mdn.sampling import Program, convergence, coordinates_for, find_start, run_nuts
 
 RHAT = 1.1  # the worst of 20 functions reaches 1.05 by chance (median) with 100 effective draws

@@ -15,16 +15,16 @@ from functools import cache
 from pathlib import Path
 
 from halo_mdn.calibration.fits import Fit, read_fits, run_fit, write_fit
-from halo_mdn.calibration.problem import Problem, make_problem
+from halo_mdn.calibration.mock_problem import Problem, make_problem
 from halo_mdn.config import RunConfig
+from halo_mdn.config.model_files import find_model_file
+from halo_mdn.config.runtime import set_up_jax
 from halo_mdn.errors import InputError
 from halo_mdn.files import replace_file
 from halo_mdn.io import file_hash
 from halo_mdn.io.load import load_data
-from halo_mdn.model_files import find_model_file
-from halo_mdn.runtime import set_up_jax
 from halo_mdn.sampling import Interrupted, Program
-from halo_mdn.sampling.interruption import Interruption
+from halo_mdn.sampling.nuts.interruption import Interruption
 
 SERIES = "series.json"
 

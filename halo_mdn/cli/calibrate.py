@@ -9,12 +9,11 @@ from collections.abc import Callable
 from halo_mdn.calibration import Series, results_of, run_series, write_results
 from halo_mdn.cli.parser import add_setting_flags, given_settings
 from halo_mdn.config import RunConfig, load_config
-from halo_mdn.errors import InputError
-from halo_mdn.launch import INTERRUPTED
-from halo_mdn.model_files import find_run_file
+from halo_mdn.config.runtime import set_up_jax
+from halo_mdn.config.shipped import find_run_file
+from halo_mdn.errors import INTERRUPTED, InputError
+from halo_mdn.fitting.folder import output_folder
 from halo_mdn.progress import Display, counted
-from halo_mdn.run_folder import output_folder
-from halo_mdn.runtime import set_up_jax
 
 DEFAULT_RUN = "calibrate"
 _NUMBERS = {

@@ -8,17 +8,23 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from halo_mdn import posterior as container
-from halo_mdn.comparison import check_same_blocks, check_same_data, score, second_realisation
 from halo_mdn.config import DataConfig, RuntimeConfig, load_config
+from halo_mdn.config.model_files import bias_of
+from halo_mdn.config.runtime import set_up_jax
 from halo_mdn.errors import InputError
-from halo_mdn.fitted import bias_of, config_of, other_voxels, params_of
+from halo_mdn.fitting.folder import POSTERIOR
 from halo_mdn.io import RunData, load_data
+from halo_mdn.posterior import container
+from halo_mdn.posterior.comparison import (
+    check_same_blocks,
+    check_same_data,
+    score,
+    second_realisation,
+)
+from halo_mdn.posterior.reopened import config_of, other_voxels, params_of
 from halo_mdn.progress import Display
 from halo_mdn.provenance import sha256_of
-from halo_mdn.report.comparison import comparison_text, write_comparison
-from halo_mdn.run_folder import POSTERIOR
-from halo_mdn.runtime import set_up_jax
+from halo_mdn.report.comparison_page import comparison_text, write_comparison
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

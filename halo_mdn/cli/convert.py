@@ -9,15 +9,15 @@ from pathlib import Path
 
 from halo_mdn.cli.parser import add_setting_flags, given_settings
 from halo_mdn.config import DataConfig, RuntimeConfig, load_config
+from halo_mdn.config.runtime import set_up_jax
+from halo_mdn.config.shipped import find_run_file
 from halo_mdn.errors import InputError
 from halo_mdn.io.conversion import as_exchange, density_of_particles
 from halo_mdn.io.example import path_of, with_example_values
-from halo_mdn.io.exchange import write_exchange
-from halo_mdn.io.fields import read_field
+from halo_mdn.io.field_file import read_field
+from halo_mdn.io.formats.exchange import write_exchange
 from halo_mdn.io.load import with_stated
-from halo_mdn.model_files import find_run_file
 from halo_mdn.progress import Display
-from halo_mdn.runtime import set_up_jax
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

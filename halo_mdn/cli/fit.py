@@ -7,12 +7,12 @@ import logging
 
 from halo_mdn.cli.parser import add_setting_flags, given_settings
 from halo_mdn.config import load_config
-from halo_mdn.inputs import describe, misalignment, prepare
-from halo_mdn.model_files import find_run_file
+from halo_mdn.config.runtime import set_up_jax
+from halo_mdn.config.shipped import find_run_file
+from halo_mdn.fitting.folder import claim_folder
+from halo_mdn.fitting.inputs import describe, misalignment, prepare
+from halo_mdn.fitting.pipeline import fit
 from halo_mdn.progress import Display
-from halo_mdn.run import fit
-from halo_mdn.run_folder import claim_folder
-from halo_mdn.runtime import set_up_jax
 
 DEFAULT_RUN = "quickstart"
 

@@ -7,18 +7,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from halo_mdn.alignment import compare_placements
 from halo_mdn.cli.parser import add_setting_flags, given_settings
 from halo_mdn.config import DataConfig, is_example, load_config
+from halo_mdn.config.shipped import find_run_file
 from halo_mdn.errors import InputError
-from halo_mdn.io import hdf5, load_data
-from halo_mdn.io.contents import describe_field, describe_halos, listing
+from halo_mdn.halos.alignment import compare_placements
+from halo_mdn.io import load_data
 from halo_mdn.io.example import path_of, with_example_values
-from halo_mdn.io.fields import read_field
-from halo_mdn.io.halos import read_halos
+from halo_mdn.io.field_file import read_field
+from halo_mdn.io.formats import hdf5
+from halo_mdn.io.halo_file import read_halos
+from halo_mdn.io.listing import describe_field, describe_halos, listing
 from halo_mdn.io.load import with_stated
 from halo_mdn.io.particles import open_particles
-from halo_mdn.model_files import find_run_file
 from halo_mdn.progress import Display
 
 

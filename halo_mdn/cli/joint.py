@@ -7,13 +7,13 @@ from pathlib import Path
 
 from halo_mdn.cli.parser import add_setting_flags, given_settings
 from halo_mdn.config import load_settings
+from halo_mdn.config.joint_schema import JointConfig
+from halo_mdn.config.runtime import set_up_jax
+from halo_mdn.config.shipped import find_run_file, is_installed
 from halo_mdn.errors import InputError
 from halo_mdn.joint.results import RESULTS, report, write_draws, write_report
 from halo_mdn.joint.run import differences, draw, prepare
-from halo_mdn.joint.settings import JointConfig
-from halo_mdn.model_files import find_run_file, is_installed
 from halo_mdn.progress import Display
-from halo_mdn.runtime import set_up_jax
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass
 from typing import Any, NoReturn, get_type_hints
 
-from halo_mdn import __version__
 from halo_mdn.config import RunConfig, nearest, settings_of
 from halo_mdn.config.values import describe
 from halo_mdn.errors import InputError
+from halo_mdn.version import __version__
 
 _PREFIX = "setting "  # of the names under which flags of settings are stored
 

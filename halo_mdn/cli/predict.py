@@ -9,17 +9,18 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from halo_mdn import posterior as container
-from halo_mdn.bias import Bias
+from halo_mdn.bias.base import Bias
 from halo_mdn.config import RunConfig, RuntimeConfig
+from halo_mdn.config.model_files import bias_of
+from halo_mdn.config.runtime import set_up_jax
 from halo_mdn.config.schema import DataConfig
-from halo_mdn.density import check_density
 from halo_mdn.errors import InputError
-from halo_mdn.fitted import bias_of, config_of, other_voxels, params_of
-from halo_mdn.grid import Grid
+from halo_mdn.field.density import check_density
+from halo_mdn.field.grid import Grid
+from halo_mdn.fitting.folder import POSTERIOR
 from halo_mdn.io import load_data
-from halo_mdn.io.fields import read_field
-from halo_mdn.mocks import (
+from halo_mdn.io.field_file import read_field
+from halo_mdn.mocks.posterior_catalogues import (
     SUFFIXES,
     MockField,
     check_free,
@@ -27,10 +28,10 @@ from halo_mdn.mocks import (
     mock_paths,
     write_mocks,
 )
+from halo_mdn.posterior import container
+from halo_mdn.posterior.reopened import config_of, other_voxels, params_of
 from halo_mdn.progress import Display, counted, duration
 from halo_mdn.provenance import sha256_of
-from halo_mdn.run_folder import POSTERIOR
-from halo_mdn.runtime import set_up_jax
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     params = params_of(fitted, bias)
     field, note = _field(arguments, config, fitted)
     _check_density(field, bias)
-    field.grid.domain_shape(bias._size)  # refuses small grids
+    field.grid.domain_shape(bias.kernel_shape)  # refuses small grids
     voxels = " x ".join(map(str, field.grid.shape))
     sides = " x ".join(f"{side:g}" for side in dict.fromkeys(field.grid.box_size))
     display.say(f"{voxels} voxels, {sides} Mpc/h, {field.grid.boundary}: {note}")

@@ -6,14 +6,14 @@ import argparse
 
 from halo_mdn.cli.parser import add_setting_flags, given_settings
 from halo_mdn.config import load_config
+from halo_mdn.config.model_files import bias_of
+from halo_mdn.config.runtime import set_up_jax
+from halo_mdn.config.shipped import find_run_file
 from halo_mdn.errors import InputError
-from halo_mdn.fitted import bias_of
 from halo_mdn.io import load_data
-from halo_mdn.model_files import find_run_file
-from halo_mdn.poisson_process import fixed_field_likelihood
-from halo_mdn.prior import prior_predictive
+from halo_mdn.likelihood.fixed_field import fixed_field_likelihood
+from halo_mdn.predictions.prior_predictive import prior_predictive
 from halo_mdn.progress import Display
-from halo_mdn.runtime import set_up_jax
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from halo_mdn import posterior as container
 from halo_mdn.config import RuntimeConfig
+from halo_mdn.config.runtime import set_up_jax
 from halo_mdn.errors import InputError
+from halo_mdn.fitting.folder import POSTERIOR
+from halo_mdn.posterior import container
 from halo_mdn.progress import Display
 from halo_mdn.report.html import REPORT, write_pictures, write_report
-from halo_mdn.run_folder import POSTERIOR
-from halo_mdn.runtime import set_up_jax
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

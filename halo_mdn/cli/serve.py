@@ -7,12 +7,12 @@ from pathlib import Path
 
 from halo_mdn.cli.parser import add_setting_flags, given_settings
 from halo_mdn.config import load_config
+from halo_mdn.config.runtime import set_up_jax
+from halo_mdn.config.shipped import find_run_file
 from halo_mdn.errors import InputError
-from halo_mdn.inputs import prepare
-from halo_mdn.model_files import find_run_file
+from halo_mdn.fitting.inputs import prepare
 from halo_mdn.progress import Display, duration
-from halo_mdn.runtime import set_up_jax
-from halo_mdn.sampling.interruption import Interruption
+from halo_mdn.sampling.nuts.interruption import Interruption
 from halo_mdn.server import LikelihoodServer
 from halo_mdn.server.server import listening
 

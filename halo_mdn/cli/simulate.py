@@ -9,18 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
+from halo_mdn.bias.mock_params import MOCK_PARAMS
+from halo_mdn.bias.neural import NeuralBias
 from halo_mdn.config import RuntimeConfig
-from halo_mdn.cosmology import Cosmology
-from halo_mdn.defaults import MOCK_PARAMS
+from halo_mdn.config.runtime import set_up_jax
 from halo_mdn.errors import InputError
-from halo_mdn.grid import Grid
-from halo_mdn.io.arrays import read_array
-from halo_mdn.io.exchange import write_exchange
-from halo_mdn.lpt import Lpt
-from halo_mdn.mock import as_exchange, make_mock
-from halo_mdn.network import NeuralBias
+from halo_mdn.field.cosmology import Cosmology
+from halo_mdn.field.grid import Grid
+from halo_mdn.field.lpt import Lpt
+from halo_mdn.io.formats.arrays import read_array
+from halo_mdn.io.formats.exchange import write_exchange
+from halo_mdn.mocks.universe import as_exchange, make_mock
 from halo_mdn.progress import Display
-from halo_mdn.runtime import set_up_jax
 
 _FLAGS: dict[str, tuple[type, float | int | str, str]] = {
     "seed": (int, 0, "seed of initial conditions and halos"),

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from halo_mdn.config.schema import DataConfig
-from halo_mdn.density import check_density
 from halo_mdn.errors import InputError
-from halo_mdn.grid import Grid
-from halo_mdn.io.density_field import DensityField
-from halo_mdn.io.exchange import Exchange
+from halo_mdn.field.density import check_density
+from halo_mdn.field.grid import Grid
+from halo_mdn.field.painting import paint_in_pieces
+from halo_mdn.io.formats.exchange import Exchange
+from halo_mdn.io.formats.stated import DensityField
 from halo_mdn.io.load import RunData, grid_of, with_halos
 from halo_mdn.io.particles import chunks, open_particles
-from halo_mdn.painting import paint_in_pieces
 from halo_mdn.provenance import versions
 
 

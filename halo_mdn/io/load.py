@@ -7,18 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from halo_mdn.catalogue import HaloCatalogue
 from halo_mdn.config.schema import DataConfig
-from halo_mdn.density import check_density
 from halo_mdn.errors import InputError
-from halo_mdn.grid import Grid
-from halo_mdn.io.arrays import read_array
-from halo_mdn.io.density_field import DensityField
+from halo_mdn.field.density import check_density
+from halo_mdn.field.grid import Grid
+from halo_mdn.halos.catalogue import HaloCatalogue
+from halo_mdn.halos.mass_observation import MassObservation
 from halo_mdn.io.example import path_of, with_example_values
-from halo_mdn.io.fields import read_field
-from halo_mdn.io.halo_table import HaloTable
-from halo_mdn.io.halos import read_halos
-from halo_mdn.mass_observation import MassObservation
+from halo_mdn.io.field_file import read_field
+from halo_mdn.io.formats.arrays import read_array
+from halo_mdn.io.formats.stated import DensityField, HaloTable
+from halo_mdn.io.halo_file import read_halos
 
 _SAME = 1e-5  # relative difference of box sizes: files print six digits
 _SAME_EPOCH = 1e-3  # of 1 + z

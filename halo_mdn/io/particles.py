@@ -9,9 +9,9 @@ import numpy as np
 
 from halo_mdn.config.schema import DataConfig
 from halo_mdn.errors import InputError
-from halo_mdn.io import hdf5
-from halo_mdn.io.arrays import read_array, unreadable
-from halo_mdn.io.snapshot import USUAL, Source, box_of, length_unit, open_snapshot
+from halo_mdn.io.formats import hdf5
+from halo_mdn.io.formats.arrays import read_array, unreadable
+from halo_mdn.io.formats.snapshot import USUAL, Source, box_of, length_unit, open_snapshot
 
 CHUNK = 2_000_000  # particles held at a time
 _OUTSIDE = 0.01  # of the box: drift between two domain decompositions

@@ -10,19 +10,15 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from halo_mdn.joint.coordinates import (
-    FIELD,
-    JointCoordinates,
-    ShellScaled,
-    shell_power,
-    shell_product,
-)
+from halo_mdn.bias.normal_prior import log_prior
+from halo_mdn.field.fourier import shell_power, shell_product
+from halo_mdn.field.lpt import density
+from halo_mdn.joint.coordinates import FIELD, JointCoordinates, ShellScaled
 from halo_mdn.joint.problem import JointProblem, log_joint
-from halo_mdn.lpt import density
-from halo_mdn.poisson_process import FixedFieldLikelihood, fixed_field_likelihood, log_prior
-from halo_mdn.sampling.coordinates import Composed, Whitened, whitened_in
-from halo_mdn.sampling.natural import coordinates_for
-from halo_mdn.sampling.newton import climb, positive_inverse
+from halo_mdn.likelihood.fixed_field import FixedFieldLikelihood, fixed_field_likelihood
+from halo_mdn.sampling.coordinates.bijections import Composed, Whitened, whitened_in
+from halo_mdn.sampling.coordinates.natural import coordinates_for
+from halo_mdn.sampling.start.newton import climb, positive_inverse
 
 _PROBES, _PROBE_SIZE = 6, 0.1  # of the curvature; wide enough to average over the kinks of CIC
 _LEARNING_RATE = 0.1  # of Adam, in units of the prior's standard deviation

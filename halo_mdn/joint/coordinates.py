@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from halo_mdn.sampling.coordinates import LATENT_SUFFIX, Composed, Whitened
-from halo_mdn.sampling.newton import positive_inverse
+from halo_mdn.field.fourier import shells_of, weights_of
+from halo_mdn.sampling.coordinates.bijections import LATENT_SUFFIX, Composed, Whitened
+from halo_mdn.sampling.start.newton import positive_inverse
 
 Position = dict[str, Array]
 FIELD, BIAS = "white_noise" + LATENT_SUFFIX, "params" + LATENT_SUFFIX
@@ -107,33 +107,3 @@ class JointCoordinates(NamedTuple):
         whitened = Whitened.at(np.asarray(inner.location), half @ width @ half.T)
         bias = Composed(self.bias.outer, whitened)
         return JointCoordinates(self.field.at_slopes(field_slopes.mean(axis=0)), bias)
-
-
-def shell_power(field: Array) -> Array:
-    """Mean power of the modes of each shell, (S,); 1 for white noise."""
-    return shell_product(field, field)
-
-
-def shell_product(left: Array, right: Array) -> Array:
-    """Mean product of the modes of two fields in each shell, (S,)."""
-    shell, weight = shells_of(left.shape), weights_of(left.shape)
-    product = weight * (jnp.fft.rfftn(left) * jnp.fft.rfftn(right).conj()).real / left.size
-    count = np.bincount(shell.ravel(), weight.ravel())
-    return jax.ops.segment_sum(product.ravel(), shell.ravel(), len(count)) / count
-
-
-def shells_of(shape: Sequence[int]) -> np.ndarray:
-    """Which shell, ``round(|cycles per box|)``, each mode of ``rfftn`` belongs to."""
-    n0, n1, n2 = shape
-    axes = (np.fft.fftfreq(n0, 1 / n0), np.fft.fftfreq(n1, 1 / n1), np.fft.rfftfreq(n2, 1 / n2))
-    return np.rint(np.sqrt(sum(x**2 for x in np.ix_(*axes)))).astype(int)
-
-
-def weights_of(shape: Sequence[int]) -> np.ndarray:
-    """How many modes of the full transform each mode of ``rfftn`` stands for, 1 or 2."""
-    n0, n1, n2 = shape
-    weights = np.full(n2 // 2 + 1, 2.0)
-    weights[0] = 1.0
-    if n2 % 2 == 0:
-        weights[-1] = 1.0
-    return np.broadcast_to(weights, (n0, n1, len(weights)))

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 from jax import Array
 from numpyro.infer.util import log_density
 
-from halo_mdn.catalogue import HaloCatalogue
-from halo_mdn.cosmology import Cosmology
+from halo_mdn.bias.neural import NeuralBias
+from halo_mdn.config.model_files import load_model
+from halo_mdn.field.cosmology import Cosmology
+from halo_mdn.field.lpt import Lpt
+from halo_mdn.halos.catalogue import HaloCatalogue
 from halo_mdn.joint.coordinates import JointCoordinates, Position
-from halo_mdn.lpt import Lpt
-from halo_mdn.model_files import load_model
-from halo_mdn.network import NeuralBias
-from halo_mdn.sampling.coordinates import change_coordinates
+from halo_mdn.sampling.coordinates.bijections import change_coordinates
 
 FreeCosmology = tuple[tuple[str, tuple[float, float]], ...]
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 
-from halo_mdn.joint.coordinates import shells_of, weights_of
+from halo_mdn.field.fourier import shells_of, weights_of
 
 _PARTS_PER_SHELL = 40  # at least, whose effective sample size is measured
 _DRAWS = 20  # of a chain, for averages over single draws

@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from halo_mdn.config import to_toml
+from halo_mdn.config.joint_schema import JointConfig
+from halo_mdn.field.lpt import density, linear_field
 from halo_mdn.files import replace_file
-from halo_mdn.identified import identified_functions
-from halo_mdn.io.exchange import Exchange
-from halo_mdn.joint.chains import JointDraws
-from halo_mdn.joint.figure import write_figure
+from halo_mdn.io.formats.exchange import Exchange
+from halo_mdn.joint.joint_chains import JointDraws
 from halo_mdn.joint.problem import JointProblem
 from halo_mdn.joint.recovery import (
     FieldMixing,
@@ -28,8 +28,8 @@ from halo_mdn.joint.recovery import (
     measure_recovery,
     mixing,
 )
-from halo_mdn.joint.settings import JointConfig
-from halo_mdn.lpt import density, linear_field
+from halo_mdn.joint.recovery_figure import write_figure
+from halo_mdn.predictions.identified import identified_functions
 from halo_mdn.provenance import versions
 
 RESULTS = ("joint.h5", "joint.png", "summary.txt", "config.toml")

@@ -12,21 +12,21 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from halo_mdn.catalogue import HaloCatalogue
-from halo_mdn.cosmology import Cosmology, check_cosmology
-from halo_mdn.defaults import MOCK_PARAMS
+from halo_mdn.bias.mock_params import MOCK_PARAMS
+from halo_mdn.bias.neural import NeuralBias
+from halo_mdn.config.joint_schema import JointConfig, JointData
 from halo_mdn.errors import InputError
-from halo_mdn.grid import Grid
-from halo_mdn.io.exchange import Exchange, read_exchange
+from halo_mdn.field.cosmology import Cosmology, check_cosmology
+from halo_mdn.field.grid import Grid
+from halo_mdn.field.lpt import Lpt
+from halo_mdn.halos.catalogue import HaloCatalogue
+from halo_mdn.io.formats.exchange import Exchange, read_exchange
 from halo_mdn.io.load import check_threshold
 from halo_mdn.joint.beginning import begin
-from halo_mdn.joint.chains import JointDraws, draw_chains
+from halo_mdn.joint.joint_chains import JointDraws, draw_chains
 from halo_mdn.joint.problem import FreeCosmology, JointProblem
 from halo_mdn.joint.samplers import check_sampler
-from halo_mdn.joint.settings import JointConfig, JointData
-from halo_mdn.lpt import Lpt
-from halo_mdn.mock import as_exchange, make_mock
-from halo_mdn.network import NeuralBias
+from halo_mdn.mocks.universe import as_exchange, make_mock
 from halo_mdn.threads import in_threads
 
 

@@ -19,13 +19,15 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 from numpyro.infer import NUTS
 
+from halo_mdn.bias.normal_prior import log_prior
+from halo_mdn.config.joint_schema import JointSampler
 from halo_mdn.errors import InputError
-from halo_mdn.joint.coordinates import BIAS, FIELD, JointCoordinates, Position, shell_power
+from halo_mdn.field.fourier import shell_power
+from halo_mdn.field.lpt import density
+from halo_mdn.joint.coordinates import BIAS, FIELD, JointCoordinates, Position
 from halo_mdn.joint.hmc import StepSize, update
 from halo_mdn.joint.problem import JointProblem, joint_model, log_joint
-from halo_mdn.joint.settings import JointSampler
-from halo_mdn.lpt import density
-from halo_mdn.poisson_process import fixed_field_likelihood, log_prior
+from halo_mdn.likelihood.fixed_field import fixed_field_likelihood
 
 # NumPyro keeps its effect handlers on one global stack: one thread at a time may run a model.
 _TRACING = threading.Lock()
@@ -43,7 +45,7 @@ _TUNING = {
 }
 
 
-class Draws(NamedTuple):
+class Updates(NamedTuple):
     """Some draws of one chain; all arrays begin with the draw.
 
     Attributes
@@ -75,7 +77,7 @@ class Draws(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What one update took: see :class:`Draws`."""
+    """What one update took: see :class:`Updates`."""
 
     num_gradients: Any
     accept_prob: Any
@@ -140,17 +142,17 @@ def check_sampler(settings: JointSampler) -> None:
 @partial(jax.jit, static_argnums=3)
 def advance(
     state: Any, coordinates: JointCoordinates, problem: JointProblem, settings: JointSampler
-) -> tuple[Any, Draws]:
+) -> tuple[Any, Updates]:
     """The state of a chain after ``chunk_size`` more draws, and those draws."""
     sampler = sampler_of(settings.method)
 
     def one(state: Any, _: None) -> tuple[Any, Cost]:
         return sampler.update(state, coordinates, problem, settings)
 
-    def draw(state: Any, _: None) -> tuple[Any, Draws]:
+    def draw(state: Any, _: None) -> tuple[Any, Updates]:
         state, cost = jax.lax.scan(one, state, None, settings.thinning)
         position, slope, bias_slopes = sampler.position_and_slopes(state)
-        return state, Draws(
+        return state, Updates(
             white_noise=coordinates.field.to_params(position[FIELD]).astype(jnp.float32),
             params=coordinates.bias.to_params(position[BIAS]),
             cosmology={

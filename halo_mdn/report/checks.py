@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from halo_mdn.figures import CHAIN_COLOURS, _arrays, _mass_edges, _points
+from halo_mdn.report.style import CHAIN_COLOURS, arrays_of, draw_points, mass_edges_of
 
 BAND = CHAIN_COLOURS[0]
 DATA = "#000000"
@@ -15,10 +15,10 @@ DATA = "#000000"
 
 def box_figure(posterior: xr.DataTree, reference: np.ndarray | None = None) -> Figure:
     """Mass function of the whole box; `reference` is another one, (2, M): masses, dn/dlnM."""
-    constant = _arrays(posterior, "constant_data")
-    observed = _arrays(posterior, "observed_data")["halos_by_mass"]
-    expected = _flat(_arrays(posterior, "posterior")["expected_by_mass"])
-    edges, width = _mass_edges(constant["mass_bin_lower"])
+    constant = arrays_of(posterior, "constant_data")
+    observed = arrays_of(posterior, "observed_data")["halos_by_mass"]
+    expected = _flat(arrays_of(posterior, "posterior")["expected_by_mass"])
+    edges, width = mass_edges_of(constant["mass_bin_lower"])
     scale = 1 / (constant["environment_volume"].sum() * width)
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.subplots()
@@ -29,7 +29,7 @@ def box_figure(posterior: xr.DataTree, reference: np.ndarray | None = None) -> F
         quantiles(expected, 0.5)[0] * scale, edges, color=BAND, baseline=None, label="posterior"
     )
     place = np.sqrt(edges[1:] * edges[:-1])
-    _points(axes, place, observed, scale, color=DATA, marker="o", label="data")
+    draw_points(axes, place, observed, scale, color=DATA, marker="o", label="data")
     if reference is not None:
         axes.plot(*reference, color="0.45", linestyle="--", linewidth=1, label="Tinker et al. 2008")
     seen = (observed * scale)[observed > 0]
@@ -47,9 +47,9 @@ def box_figure(posterior: xr.DataTree, reference: np.ndarray | None = None) -> F
 
 def block_figure(posterior: xr.DataTree) -> Figure:
     """Counts in sub-boxes against predictions, and how much they scatter."""
-    observed = _arrays(posterior, "observed_data")
-    predicted = _arrays(posterior, "posterior_predictive")
-    constant = _arrays(posterior, "constant_data")
+    observed = arrays_of(posterior, "observed_data")
+    predicted = arrays_of(posterior, "posterior_predictive")
+    constant = arrays_of(posterior, "constant_data")
     counts, draws = observed["halos_by_block"], _flat(predicted["halos_by_block"])
     figure = Figure(figsize=(11, 3.9), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
@@ -88,9 +88,9 @@ def block_figure(posterior: xr.DataTree) -> Figure:
 
 def power_figure(posterior: xr.DataTree) -> Figure:
     """Power spectrum of the counts and their correlation with the density."""
-    observed = _arrays(posterior, "observed_data")
-    predicted = _arrays(posterior, "posterior_predictive")
-    constant = _arrays(posterior, "constant_data")
+    observed = arrays_of(posterior, "observed_data")
+    predicted = arrays_of(posterior, "posterior_predictive")
+    constant = arrays_of(posterior, "constant_data")
     k = constant["wave_number"]
     figure = Figure(figsize=(9, 3.9), layout="constrained")
     left, right = figure.subplots(1, 2, sharex=True)
@@ -114,9 +114,9 @@ def power_figure(posterior: xr.DataTree) -> Figure:
 
 def bias_figure(posterior: xr.DataTree) -> Figure:
     """Linear bias of each mass bin, with posterior intervals."""
-    lower = _arrays(posterior, "constant_data")["mass_bin_lower"]
-    draws = _flat(_arrays(posterior, "posterior_predictive")["linear_bias"])
-    edges, _ = _mass_edges(lower)
+    lower = arrays_of(posterior, "constant_data")["mass_bin_lower"]
+    draws = _flat(arrays_of(posterior, "posterior_predictive")["linear_bias"])
+    edges, _ = mass_edges_of(lower)
     place = np.sqrt(edges[1:] * edges[:-1])
     low, middle, high = quantiles(draws, 0.025, 0.5, 0.975)
     figure = Figure(figsize=(5.2, 3.8), layout="constrained")
@@ -135,8 +135,8 @@ def bias_figure(posterior: xr.DataTree) -> Figure:
 
 def kernel_figure(posterior: xr.DataTree) -> Figure:
     """Weights of the kernel against distance."""
-    constant = _arrays(posterior, "constant_data")
-    weights = _arrays(posterior, "posterior")["kernel_weights"]
+    constant = arrays_of(posterior, "constant_data")
+    weights = arrays_of(posterior, "posterior")["kernel_weights"]
     radius, cells = constant["kernel_radius"], constant["kernel_cells"]
     figure = Figure(figsize=(5.2, 3.8), layout="constrained")
     axes = figure.subplots()

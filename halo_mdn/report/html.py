@@ -12,14 +12,14 @@ from string import Template
 import numpy as np
 import xarray as xr
 
-from halo_mdn import count_checks
-from halo_mdn.diagnostics import Summary, summarise
 from halo_mdn.files import replace_file
-from halo_mdn.report.sections import Picture, Section, Table, sections
+from halo_mdn.posterior import counts as count_checks
+from halo_mdn.posterior.summary import Summary, summarise
+from halo_mdn.report.sections import Picture, ReportTable, Section, sections
 
 REPORT = "report.html"
 _DPI = 120
-_TEMPLATE = Path(__file__).parent / "template.html"
+TEMPLATE = Path(__file__).parent / "template.html"
 
 
 def write_report(posterior: xr.DataTree, path: str | Path, *, name: str = "") -> Path:
@@ -28,7 +28,7 @@ def write_report(posterior: xr.DataTree, path: str | Path, *, name: str = "") ->
     Parameters
     ----------
     posterior : xarray.DataTree
-        From :func:`halo_mdn.diagnostics.build` or :func:`halo_mdn.diagnostics.read`.
+        From :func:`halo_mdn.posterior.summary.build` or :func:`halo_mdn.posterior.summary.read`.
     path : path
         Such as ``runs/NAME/report.html``.
     name : str
@@ -56,7 +56,7 @@ def report_html(posterior: xr.DataTree, *, name: str = "") -> str:
     parts = sections(posterior, summary)
     grade, words = _grade(posterior, summary)
     links = "".join(f'<a href="#s{i}">{escape(s.title)}</a>' for i, s in enumerate(parts))
-    return Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
+    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=escape(f"Halo bias: {name}" if name else "Halo bias"),
         fitted=escape(_fitted(posterior)),
         grade=grade.replace(" ", "-"),
@@ -65,7 +65,7 @@ def report_html(posterior: xr.DataTree, *, name: str = "") -> str:
         advice="".join(f"<li>{escape(line)}</li>" for line in summary.verdict.advice),
         tiles="".join(_tile(number, text) for number, text in _tiles(summary)),
         links=links,
-        sections="\n".join(_section(i, section) for i, section in enumerate(parts)),
+        sections="\n".join(section_html(i, section) for i, section in enumerate(parts)),
         made=escape(str(posterior.attrs.get("created_at", ""))),
     )
 
@@ -109,7 +109,7 @@ def _tile(number: str, text: str) -> str:
     return f'<div class="tile"><b>{escape(number)}</b><span>{escape(text)}</span></div>'
 
 
-def _section(index: int, section: Section) -> str:
+def section_html(index: int, section: Section) -> str:
     text = "".join(f"<p>{escape(paragraph)}</p>" for paragraph in section.text)
     pictures = "".join(_picture(picture) for picture in section.pictures)
     tables = "".join(_table(table) for table in section.tables)
@@ -136,7 +136,7 @@ def _rendered(picture: Picture, form: str) -> bytes:
     return stream.getvalue()
 
 
-def _table(table: Table) -> str:
+def _table(table: ReportTable) -> str:
     head = _row(table.head, "th")
     body = "".join(_row(row, "td") for row in table.rows)
     html = f'<div class="scroll"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'

@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from halo_mdn.diagnostics import table
-from halo_mdn.figures import CHAIN_COLOURS
-from halo_mdn.posterior import FUNCTION_NAMES
-from halo_mdn.verdict import ESS
+from halo_mdn.posterior.container import FUNCTION_NAMES
+from halo_mdn.posterior.summary import table
+from halo_mdn.posterior.verdict import ESS
+from halo_mdn.report.style import CHAIN_COLOURS
 
 MOST_PARAMETERS = 20  # in the corner plot: more would not be readable
 _SYMBOLS = {

@@ -11,10 +11,11 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from halo_mdn import count_checks, figures, power_scaling
-from halo_mdn.diagnostics import Summary
-from halo_mdn.report import checks, sampling
-from halo_mdn.tinker import reference_mass_function
+from halo_mdn.posterior import counts as count_checks
+from halo_mdn.posterior import prior_sensitivity as power_scaling
+from halo_mdn.posterior.summary import Summary
+from halo_mdn.report import checks, figures, sampling
+from halo_mdn.report.reference import reference_mass_function
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """A table; the first column is left-aligned. A folded one opens on a click."""
 
     head: Sequence[str]
@@ -44,7 +45,7 @@ class Section:
     title: str
     text: Sequence[str]
     pictures: Sequence[Picture] = ()
-    tables: Sequence[Table] = ()
+    tables: Sequence[ReportTable] = ()
 
 
 def sections(posterior: xr.DataTree, summary: Summary) -> list[Section]:
@@ -80,7 +81,7 @@ def learned(posterior: xr.DataTree) -> Section:
                  "expected numbers. Triangles point to values outside of the frame."),
          Picture("box", lambda: checks.box_figure(posterior, reference),
                  "Halo mass function of the whole box." + compared)],
-        [Table(("mass, Msun/h", "observed", "predicted", "95 % of predictions",
+        [ReportTable(("mass, Msun/h", "observed", "predicted", "95 % of predictions",
                 "deviation / sigma"), rows)],
     )  # fmt: skip
 
@@ -114,7 +115,7 @@ def biased(posterior: xr.DataTree) -> Section:
                  "Linear bias by mass: posterior median and 95 % interval; horizontal bars are "
                  "the mass bins, the last one being open.", wide=False),
          *((kernel,) if has_kernel else ())],
-        [Table(("mass, Msun/h", "b1", "95 % interval"), rows)],
+        [ReportTable(("mass, Msun/h", "b1", "95 % interval"), rows)],
     )  # fmt: skip
 
 
@@ -168,7 +169,7 @@ def sampled(posterior: xr.DataTree, summary: Summary) -> Section:
          Picture("ess", lambda: sampling.ess_figure(posterior),
                  "Effective sample sizes (the smaller of bulk and tail) of ln n as the run goes "
                  "on; in a healthy run they grow steadily.")],
-        [Table(_HEAD, rows, f"Diagnostics of {len(rows)} identified functions", folded=True)],
+        [ReportTable(_HEAD, rows, f"Diagnostics of {len(rows)} identified functions", folded=True)],
     )  # fmt: skip
 
 
@@ -190,7 +191,7 @@ def prior(summary: Summary) -> Section:
          f"{power_scaling.SENSITIVE} the prior does not matter. Single weights may depend on it "
          "where a scale or a unit of the network is open; functions should not.",
          *sentences],
-        tables=[Table(("quantity", "sensitivity to prior", "to likelihood"), rows,
+        tables=[ReportTable(("quantity", "sensitivity to prior", "to likelihood"), rows,
                       f"Sensitivities of {len(rows)} quantities", folded=True)],
     )  # fmt: skip
 
@@ -212,7 +213,7 @@ def parameters(posterior: xr.DataTree, summary: Summary) -> Section:
          "(or shells, from the centre outwards) from 0. All are dimensionless."],
         [Picture("corner", lambda: sampling.corner_figure(posterior),
                  "Marginals, one colour per chain, and densities of pairs of all chains." + first)],
-        [Table(_HEAD, rows, f"Diagnostics of {len(rows)} parameters", folded=True)],
+        [ReportTable(_HEAD, rows, f"Diagnostics of {len(rows)} parameters", folded=True)],
     )  # fmt: skip
 
 
@@ -231,9 +232,9 @@ def origin(posterior: xr.DataTree) -> Section:
          f"halo_mdn {attrs.get('creation_library_version', '')} (CITATION.cff).",
          "Every number and picture here was made from posterior.nc beside this file, and "
          "`run_inference.py report FOLDER` makes them again."],
-        tables=[Table(("setting", "value"), settings, "Settings of the run", folded=True),
-                Table(("attribute", "value"), rows, "Provenance: versions, seeds, hashes, inputs",
-                      folded=True)],
+        tables=[ReportTable(("setting", "value"), settings, "Settings of the run", folded=True),
+                ReportTable(("attribute", "value"), rows,
+                            "Provenance: versions, seeds, hashes, inputs", folded=True)],
     )  # fmt: skip
 
 

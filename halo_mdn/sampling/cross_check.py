@@ -22,8 +22,8 @@ from numpyro.diagnostics import effective_sample_size
 from numpyro.infer.util import log_density
 
 from halo_mdn.errors import InputError
-from halo_mdn.sampling.coordinates import LATENT_SUFFIX, Coordinates, change_coordinates
-from halo_mdn.sampling.program import bind
+from halo_mdn.sampling.coordinates.bijections import LATENT_SUFFIX, Coordinates, change_coordinates
+from halo_mdn.sampling.nuts.program import bind
 
 
 def flat_log_density(

@@ -15,9 +15,10 @@ from threading import Lock, Thread
 
 import numpy as np
 
-import halo_mdn as hm
+from halo_mdn.bias.base import Bias
 from halo_mdn.clients.halo_mdn_client import AT_FIELD, BUSY, EVALUATE, FAILED, OK, SET_FIELD
 from halo_mdn.errors import InputError
+from halo_mdn.halos.catalogue import HaloCatalogue
 from halo_mdn.server.protocol import Refusal, Request, read_request, send_reply
 from halo_mdn.server.session import Session
 
@@ -40,7 +41,7 @@ class LikelihoodServer:
         Further clients are refused; each may hold a few arrays of the size of the field.
     """
 
-    def __init__(self, bias: hm.Bias, halos: hm.HaloCatalogue, *, max_clients: int = 16) -> None:
+    def __init__(self, bias: Bias, halos: HaloCatalogue, *, max_clients: int = 16) -> None:
         self._bias, self._halos, self._max_clients = bias, halos, max_clients
         self._clients: dict[socket.socket, Thread] = {}
         self._changing = Lock()

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-import halo_mdn as hm
+from halo_mdn.bias.base import Bias
 from halo_mdn.clients.halo_mdn_client import (
     AT_FIELD,
     BAD_INPUT,
@@ -22,7 +22,13 @@ from halo_mdn.clients.halo_mdn_client import (
     SET_FIELD,
     SIMULATE,
 )
+from halo_mdn.errors import InputError
+from halo_mdn.halos.catalogue import HaloCatalogue
+from halo_mdn.likelihood.adjoint import adjoint
+from halo_mdn.likelihood.fixed_field import FixedFieldLikelihood, fixed_field_likelihood
+from halo_mdn.mocks.simulation import simulate
 from halo_mdn.server.protocol import Layout, Refusal, Request
+from halo_mdn.version import __version__
 
 Payload = list[np.ndarray | bytes]
 
@@ -39,11 +45,11 @@ class Session:
         Replaced, for this session alone, by the mock that the client asks for.
     """
 
-    def __init__(self, bias: hm.Bias, halos: hm.HaloCatalogue) -> None:
+    def __init__(self, bias: Bias, halos: HaloCatalogue) -> None:
         self._bias = bias
         self._halos = replace(halos, position=None)
         self._delta: np.ndarray | None = None
-        self._at_field: hm.FixedFieldLikelihood | None = None
+        self._at_field: FixedFieldLikelihood | None = None
         self.layout = Layout(bias.num_params, halos.grid.shape)
 
     def answer(self, request: Request) -> Payload:
@@ -67,7 +73,7 @@ class Session:
         try:
             with _COMPUTING:
                 return actions[request.operation](request)
-        except hm.InputError as error:
+        except InputError as error:
             raise Refusal(BAD_INPUT, str(error)) from error
         except (MemoryError, RuntimeError) as error:  # JAX ran out of memory, or lost its device
             raise Refusal(FAILED, f"{type(error).__name__}: {error}") from error
@@ -77,12 +83,12 @@ class Session:
 
     def _evaluate(self, request: Request) -> Payload:
         assert request.params is not None and request.delta is not None
-        result = hm.adjoint(self._bias, request.params, request.delta, self._halos)
+        result = adjoint(self._bias, request.params, request.delta, self._halos)
         return _checked(result.value, result.params_cot, result.delta_cot)
 
     def _set_field(self, request: Request) -> Payload:
         assert request.delta is not None
-        self._at_field = hm.fixed_field_likelihood(self._bias, request.delta, self._halos)
+        self._at_field = fixed_field_likelihood(self._bias, request.delta, self._halos)
         self._delta = request.delta
         return []
 
@@ -98,7 +104,7 @@ class Session:
         assert request.params is not None and request.delta is not None
         if request.seed is None or request.seed >= 2**32:
             raise Refusal(BAD_INPUT, f"the seed is {request.seed}, expected less than 2^32")
-        mock = hm.simulate(
+        mock = simulate(
             jax.random.key(request.seed),
             self._bias,
             request.params,
@@ -113,7 +119,7 @@ class Session:
         return [np.column_stack([mock.position, mock.mass]).astype("<f8")]
 
 
-def description(bias: hm.Bias, halos: hm.HaloCatalogue) -> dict[str, Any]:
+def description(bias: Bias, halos: HaloCatalogue) -> dict[str, Any]:
     """What a client is told of the likelihood."""
     return {
         "num_params": bias.num_params,
@@ -128,12 +134,12 @@ def description(bias: hm.Bias, halos: hm.HaloCatalogue) -> dict[str, Any]:
         "prior_mean": bias.prior_mean,
         "prior_scale": bias.prior_scale,
         "precision": str(jnp.result_type(float)),
-        "version": hm.__version__,
+        "version": __version__,
     }
 
 
 @jax.jit
-def _value_and_gradient(log_l: hm.FixedFieldLikelihood, params: Array) -> tuple[Array, Array]:
+def _value_and_gradient(log_l: FixedFieldLikelihood, params: Array) -> tuple[Array, Array]:
     return jax.value_and_grad(lambda at: log_l(at))(params)
 
 

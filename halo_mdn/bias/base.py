@@ -1,0 +1,179 @@
+"""What every model of the halos has: parameters in named blocks, and a mass function per voxel.
+
+A model of your own is a frozen dataclass that inherits from :class:`Bias`. Put it into a model file
+as ``Bias``, beside the NumPyro function ``model``: the likelihood, the sampler, the diagnostics and
+the mock catalogues ask nothing of it but what is listed here.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from math import prod
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from halo_mdn.errors import InputError
+from halo_mdn.field.density import log_one_plus_delta
+from halo_mdn.field.grid import Grid
+from halo_mdn.field.kernels import (
+    Grouping,
+    KernelBasis,
+    kernel_basis,
+    shell_features,
+)
+from halo_mdn.halos.mass_function import MassFunction
+
+Blocks = dict[str, Array]
+
+
+class Bias(ABC):
+    """How halos depend on the density; its parameters are kept apart, as one vector.
+
+    Subclasses are frozen dataclasses: hashable, because they are static arguments of jitted
+    functions.
+
+    Attributes
+    ----------
+    mass_threshold : float
+        Lower limit of the modelled masses in Msun/h.
+    density_floor : float
+        Floor on ``1 + delta``; 0 for none.
+    prior_mean, prior_scale : float or tuple of float
+        Mean and width of the Normal prior: one for all parameters, or one for each, in the order
+        of the vector.
+    kernel_size : int or tuple of 3 int
+        Voxels per axis that the model sees around a voxel, odd.
+    grouping : {"radius", "orbit"}
+        Which of these voxels act alike.
+    """
+
+    mass_threshold: float
+    density_floor: float
+    prior_scale: float | tuple[float, ...]
+    prior_mean: float | tuple[float, ...] = 0.0
+    kernel_size: int | tuple[int, int, int] = 1
+    grouping: Grouping = "radius"
+
+    @property
+    @abstractmethod
+    def block_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each named block, in the order of the parameter vector."""
+
+    @property
+    @abstractmethod
+    def block_dims(self) -> dict[str, tuple[str, ...]]:
+        """Names of the dimensions of each block."""
+
+    @property
+    def coords(self) -> dict[str, list[str] | list[int]]:
+        """Labels along each dimension."""
+        return {}
+
+    @abstractmethod
+    def mass_function(self, params: Array, features: Array) -> MassFunction:
+        """n(M) of each voxel, from the parameters (P,) and shell features (F, N) of the voxels.
+
+        The features are sums of ``ln(1 + delta)`` over the shells of :attr:`basis`; without a
+        kernel there is one, ``ln(1 + delta)`` of the voxel itself.
+        """
+
+    def log_dispersion(self, params: Array) -> Array | None:
+        """``ln phi`` of numbers that scatter more than a Poisson process; None for that process.
+
+        See :mod:`halo_mdn.likelihood.negative_binomial`.
+        """
+        return None
+
+    @property
+    def basis(self) -> KernelBasis:
+        """The shell features of the kernel."""
+        return kernel_basis(self.kernel_shape, (0,), self.grouping)
+
+    @property
+    def kernel_shape(self) -> tuple[int, int, int]:
+        size = self.kernel_size
+        return (size, size, size) if isinstance(size, int) else size
+
+    @property
+    def num_params(self) -> int:
+        """Length of the parameter vector."""
+        return sum(prod(shape) for shape in self.block_shapes.values())
+
+    @property
+    def prior(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and width of the Normal prior of each parameter, each (num_params,).
+
+        Raises
+        ------
+        InputError
+            If there is neither one value nor one per parameter, or a width is not positive.
+        """
+        values = {name: np.ravel(getattr(self, name)) for name in ("prior_mean", "prior_scale")}
+        for name, value in values.items():
+            if len(value) not in (1, self.num_params):
+                raise InputError(
+                    f"{name} has {len(value)} values, expected 1 or one for each of the "
+                    f"{self.num_params} parameters"
+                )
+            if not np.isfinite(value).all() or (name == "prior_scale" and value.min() <= 0):
+                raise InputError(
+                    f"{name} is {getattr(self, name)!r}, expected finite means and positive widths"
+                )
+        mean, scale = (np.full(self.num_params, value, dtype=float) for value in values.values())
+        return mean, scale
+
+    def unpack(self, params: ArrayLike) -> Blocks:
+        """Named blocks of a parameter vector, shape (..., num_params).
+
+        Raises
+        ------
+        InputError
+            If the last axis has another length.
+        """
+        params = jnp.asarray(params)
+        if params.ndim < 1 or params.shape[-1] != self.num_params:
+            sizes = ", ".join(f"{name} {prod(s)}" for name, s in self.block_shapes.items())
+            raise InputError(
+                f"params has shape {params.shape}, expected (..., {self.num_params}): {sizes}"
+            )
+        params = params.astype(jnp.result_type(params, float)) if _is_integer(params) else params
+        blocks, start = {}, 0
+        for name, shape in self.block_shapes.items():
+            stop = start + prod(shape)
+            blocks[name] = params[..., start:stop].reshape(*params.shape[:-1], *shape)
+            start = stop
+        return blocks
+
+    def pack(self, blocks: Blocks) -> Array:
+        """The parameter vector of named blocks; the inverse of :meth:`unpack`.
+
+        Raises
+        ------
+        InputError
+            If a block is missing, unknown or of the wrong shape.
+        """
+        shapes = self.block_shapes
+        if set(blocks) != set(shapes):
+            raise InputError(f"blocks are {sorted(blocks)}, expected {sorted(shapes)}")
+        flat = []
+        for name, shape in shapes.items():
+            block = jnp.asarray(blocks[name])
+            lead = block.shape[: block.ndim - len(shape)]
+            if block.shape != (*lead, *shape):
+                raise InputError(f"block {name} has shape {block.shape}, expected (..., {shape})")
+            flat.append(block.reshape(*lead, prod(shape)))
+        return jnp.concatenate(flat, axis=-1)
+
+
+def _is_integer(array: Array) -> bool:
+    return bool(jnp.issubdtype(array.dtype, jnp.integer))
+
+
+def features_of_density(bias: Bias, delta: Array, grid: Grid) -> Array:
+    """Shell features of ``ln(1 + delta)``, shape (F, N) over the N voxels of the domain."""
+    x = log_one_plus_delta(delta, bias.density_floor)
+    features = shell_features(x, grid, bias.kernel_shape, bias.basis)
+    return features.reshape(len(features), -1)

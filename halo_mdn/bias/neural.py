@@ -1,0 +1,240 @@
+"""The neural bias: a neural physical engine and a mixture density network.
+
+    x       = ln(1 + delta)
+    z       = softplus(conv(x, K) + b)                      the NPE field
+    h       = softplus(W h + b) for each hidden layer       (none by default)
+    alpha_k = softplus(A_k h + a_k + amplitude_offset)
+    mu_1    = ln M_th + m_1,  mu_{k+1} = mu_k + relu(m_{k+1}),  m_k = B_k h + b_k
+    sigma_k = softplus(C_k h + c_k + width_offset)
+
+(Charnock et al. 2020, MNRAS 494, 50; arXiv:1909.06379.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log
+from typing import Literal, TypeGuard
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from halo_mdn.bias.base import Bias, Blocks
+from halo_mdn.errors import InputError
+from halo_mdn.field.kernels import (
+    Grouping,
+    KernelBasis,
+    kernel_basis,
+    kernel_responses,
+)
+from halo_mdn.halos.mass_function import Mixture
+from halo_mdn.halos.special import log_softplus
+
+HEADS = ("amplitude", "mean", "width")
+
+
+@dataclass(frozen=True)
+class NeuralBias(Bias):
+    """What the network looks like; its parameters are kept apart, as one vector or named blocks.
+
+    The default is the 17-parameter model of Charnock et al. (2020). Instances are hashable and
+    are static arguments of jitted functions.
+
+    Parameters
+    ----------
+    kernel_size : int or tuple of 3 int
+        Voxels per axis, odd.
+    multipoles : tuple of int
+        Degrees l of the spherical harmonics; each gives one channel per filter.
+    grouping : {"radius", "orbit"}
+        Which cells of the kernel share a weight.
+    filters : int
+        Number of kernels per multipole.
+    hidden_layers : tuple of int
+        Widths of fully connected softplus layers between the NPE field and the mixture.
+    components : int
+        Number of Gaussians K.
+    ordering : {"relu", "softplus"}
+        How the means are kept in order: the model's relu, or a smooth alternative.
+    mass_threshold : float
+        M_th in Msun/h: the offset of the first mean and the lower limit of the integral.
+    amplitude_offset, width_offset : float
+        Added to the amplitude and width heads, so that parameters are of order one.
+    density_floor : float
+        Floor on ``1 + delta``; 0 for none. The gradient is zero where it acts.
+    prior_mean, prior_scale : float or tuple of float
+        Mean and width of the Normal prior: one for all parameters, or one for each, in the order
+        of the vector.
+
+    Raises
+    ------
+    InputError
+        If a setting is out of range.
+    """
+
+    kernel_size: int | tuple[int, int, int] = 3
+    multipoles: tuple[int, ...] = (0,)
+    grouping: Grouping = "radius"
+    filters: int = 1
+    hidden_layers: tuple[int, ...] = ()
+    components: int = 2
+    ordering: Literal["relu", "softplus"] = "relu"
+    mass_threshold: float = 2e12
+    amplitude_offset: float = log(1e-3)
+    width_offset: float = log(1e3)
+    density_floor: float = 0.0
+    prior_mean: float | tuple[float, ...] = 0.0
+    prior_scale: float | tuple[float, ...] = 10.0
+
+    def __post_init__(self) -> None:
+        size = np.ravel(self.kernel_size)
+        size = np.repeat(size, 3) if len(size) == 1 else size
+        object.__setattr__(self, "kernel_size", tuple(int(n) for n in size))
+        for name in ("multipoles", "hidden_layers"):
+            object.__setattr__(self, name, tuple(int(n) for n in np.ravel(getattr(self, name))))
+        for name in ("prior_mean", "prior_scale"):
+            values = tuple(float(x) for x in np.ravel(getattr(self, name)))
+            object.__setattr__(self, name, values[0] if len(values) == 1 else values)
+        _check_settings(self)
+
+    @property
+    def basis(self) -> KernelBasis:
+        """The shell features of the kernel."""
+        return kernel_basis(self.kernel_shape, self.multipoles, self.grouping)
+
+    @property
+    def block_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each named block, in the order of the parameter vector."""
+        channels = self.filters * len(self.multipoles)
+        shapes: dict[str, tuple[int, ...]] = {
+            "kernel_weights": (self.filters, self.basis.num_weights),
+            "kernel_biases": (channels,),
+        }
+        widths = (channels, *self.hidden_layers)
+        for i, (width_in, width_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+            shapes[f"hidden_{i}_weights"] = (width_in, width_out)
+            shapes[f"hidden_{i}_biases"] = (width_out,)
+        for head in HEADS:
+            shapes[f"{head}_kernels"] = (widths[-1], self.components)
+            shapes[f"{head}_biases"] = (self.components,)
+        return shapes
+
+    @property
+    def block_dims(self) -> dict[str, tuple[str, ...]]:
+        """Names of the dimensions of each block."""
+        dims: dict[str, tuple[str, ...]] = {
+            "kernel_weights": ("filter", "kernel_weight"),
+            "kernel_biases": ("channel",),
+        }
+        last = "channel"
+        for i in range(len(self.hidden_layers)):
+            dims[f"hidden_{i}_weights"] = (last, f"hidden_{i}")
+            dims[f"hidden_{i}_biases"] = (f"hidden_{i}",)
+            last = f"hidden_{i}"
+        for head in HEADS:
+            dims[f"{head}_kernels"] = (last, "component")
+            dims[f"{head}_biases"] = ("component",)
+        return dims
+
+    @property
+    def coords(self) -> dict[str, list[str] | list[int]]:
+        """Labels along each dimension."""
+        labels: dict[str, list[str] | list[int]] = {
+            "filter": list(range(self.filters)),
+            "kernel_weight": list(self.basis.labels),
+            "channel": [f"filter {f} l={n}" for f in range(self.filters) for n in self.multipoles],
+            "component": list(range(self.components)),
+        }
+        for i, width in enumerate(self.hidden_layers):
+            labels[f"hidden_{i}"] = list(range(width))
+        return labels
+
+    def mass_function(self, params: Array, features: Array) -> Mixture:
+        """The mixture of each voxel: the whole network."""
+        return mixture_of_features(self, params, features)
+
+
+def is_network(bias: Bias) -> TypeGuard[NeuralBias]:
+    """Whether the mass function is that of a neural bias: other parameters may come after its own.
+
+    A subclass with a mass function of its own is no network in this sense.
+    """
+    return isinstance(bias, NeuralBias) and type(bias).mass_function is NeuralBias.mass_function
+
+
+def npe_field(bias: NeuralBias, blocks: Blocks, features: Array) -> Array:
+    """The NPE field: softplus of the convolved field plus a bias, shape (channels, N)."""
+    responses = [
+        kernel_responses(weights, features, bias.basis) for weights in blocks["kernel_weights"]
+    ]
+    return jax.nn.softplus(jnp.concatenate(responses) + _column(blocks["kernel_biases"]))
+
+
+def mixture_parameters(bias: NeuralBias, blocks: Blocks, npe: Array) -> Mixture:
+    """The mixture density network: amplitudes, means and widths, each (K, N), from the NPE field.
+
+    Widths are kept above ``tiny^(1/6)`` (1e-51 in float64, 5e-7 in float32), far below the
+    rounding of ln M, so that the density and its gradient stay finite.
+    """
+    hidden = npe
+    for i in range(len(bias.hidden_layers)):
+        weights, biases = blocks[f"hidden_{i}_weights"], blocks[f"hidden_{i}_biases"]
+        hidden = jax.nn.softplus(_product(weights, hidden) + _column(biases))
+    amplitude, mean, width = (
+        _product(blocks[f"{head}_kernels"], hidden) + _column(blocks[f"{head}_biases"])
+        for head in HEADS
+    )
+    step = jax.nn.relu if bias.ordering == "relu" else jax.nn.softplus
+    means = [log(bias.mass_threshold) + mean[0]]
+    for gap in mean[1:]:
+        means.append(means[-1] + step(gap))
+    smallest = float(jnp.finfo(width.dtype).tiny) ** (1 / 6)
+    return Mixture(
+        log_amplitude=log_softplus(amplitude + bias.amplitude_offset),
+        mean=jnp.stack(means),
+        width=jnp.maximum(jax.nn.softplus(width + bias.width_offset), smallest),
+    )
+
+
+def mixture_of_features(bias: NeuralBias, params: Array, features: Array) -> Mixture:
+    """The whole network: mixture parameters (K, N) from shell features (F, N)."""
+    blocks = bias.unpack(params)
+    return mixture_parameters(bias, blocks, npe_field(bias, blocks, features))
+
+
+def _product(weights: Array, channels: Array) -> Array:
+    """``W^T h``, in full precision: accelerators would round float32 factors to 10 bits."""
+    return jnp.matmul(weights.T, channels, precision="highest")
+
+
+def _column(vector: Array) -> Array:
+    return vector[:, None]
+
+
+def _check_settings(bias: NeuralBias) -> None:
+    wanted = {
+        "kernel_size": (
+            len(bias.kernel_shape) == 3 and all(n > 0 and n % 2 for n in bias.kernel_shape),
+            "one or three odd positive integers",
+        ),
+        "multipoles": (
+            len(bias.multipoles) > 0
+            and min(bias.multipoles) >= 0
+            and len(set(bias.multipoles)) == len(bias.multipoles)
+            and (max(bias.kernel_shape) > 1 or max(bias.multipoles) == 0),
+            "distinct degrees l >= 0, and l > 0 only for kernels larger than one voxel",
+        ),
+        "grouping": (bias.grouping in ("radius", "orbit"), "'radius' or 'orbit'"),
+        "filters": (bias.filters >= 1, "at least 1"),
+        "hidden_layers": (all(n >= 1 for n in bias.hidden_layers), "positive widths"),
+        "components": (bias.components >= 1, "at least 1"),
+        "ordering": (bias.ordering in ("relu", "softplus"), "'relu' or 'softplus'"),
+        "mass_threshold": (0 < bias.mass_threshold < np.inf, "a mass in Msun/h"),
+        "density_floor": (0 <= bias.density_floor < np.inf, "a floor on 1 + delta, or 0 for none"),
+    }
+    for name, (ok, expected) in wanted.items():
+        if not ok:
+            raise InputError(f"{name} is {getattr(bias, name)!r}, expected {expected}")
+    bias.prior  # noqa: B018  # refuses what is no prior

@@ -1,0 +1,1 @@
+"""The density field: grid, particles, Fourier modes, cosmology, kernels."""

@@ -1,0 +1,1 @@
+"""A fit from its run file to its results."""

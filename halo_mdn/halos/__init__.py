@@ -1,0 +1,1 @@
+"""Halos: mass functions, how masses are observed, catalogues on a grid."""

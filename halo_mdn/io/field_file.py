@@ -1,0 +1,58 @@
+"""Reads a density field from whichever format its file has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from halo_mdn.config.schema import DataConfig
+from halo_mdn.errors import InputError
+from halo_mdn.io.example import path_of
+from halo_mdn.io.formats import hdf5
+from halo_mdn.io.formats.arrays import read_array
+from halo_mdn.io.formats.borg import read_borg
+from halo_mdn.io.formats.exchange import read_exchange
+from halo_mdn.io.formats.stated import DensityField
+
+
+def read_field(data: DataConfig) -> DensityField:
+    """The density field that the settings name, and what its file states.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or unreadable, or holds no overdensity.
+    """
+    path = path_of(data.field)
+    if not hdf5.is_hdf5(path):
+        return _of_array(read_array(path, data.field_key, usual_name="delta"), path)
+    found = hdf5.layout(path)
+    if found == hdf5.BORG and data.field_key in ("", hdf5.BORG_DENSITY):
+        return read_borg(path)
+    if data.field_key and found != hdf5.EXCHANGE:
+        return _of_array(hdf5.read_dataset(path, data.field_key)[0], path)
+    if found == hdf5.SNAPSHOT:
+        raise InputError(
+            f"{path} holds particles, expected a density: make one with "
+            "`run_inference.py convert OUT.h5 --particles FILE --cells NUMBER`"
+        )
+    content = read_exchange(path)  # which says what is wrong with any other file
+    return DensityField(
+        np.asarray(content.delta, dtype=float),
+        box_size=content.box_size,
+        redshift=content.known_redshift,
+        mass_assignment=content.mass_assignment,
+    )
+
+
+def _of_array(field: np.ndarray, path: Path) -> DensityField:
+    if field.ndim != 3:
+        raise InputError(f"the field in {path} has shape {field.shape}, expected three axes")
+    field = field.astype(float)
+    if field.min() >= 0 and abs(field.mean() - 1) < 0.1:
+        raise InputError(
+            f"the field in {path} is nowhere negative and its mean is {field.mean():.3g}: it looks "
+            "like density over mean density, expected the overdensity delta (subtract 1)"
+        )
+    return DensityField(field)

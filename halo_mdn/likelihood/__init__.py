@@ -1,0 +1,1 @@
+"""The Poisson-process likelihood of halos given a field, and its gradients."""

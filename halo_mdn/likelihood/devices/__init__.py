@@ -1,0 +1,1 @@
+"""The likelihood of a field that is split over several devices."""

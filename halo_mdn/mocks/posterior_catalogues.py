@@ -1,0 +1,232 @@
+"""Posterior predictive halo catalogues, streamed to files: mocks that carry the bias uncertainty.
+
+Each catalogue has parameters of its own, one draw of the posterior, and is an exact draw of the
+Poisson process with them. Catalogue i of a seed is the same whatever the number of catalogues.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+
+from halo_mdn.bias.base import Bias
+from halo_mdn.errors import InputError
+from halo_mdn.field.grid import Grid
+from halo_mdn.files import replace_file
+from halo_mdn.halos.catalogue import HaloCatalogue
+from halo_mdn.halos.mass_observation import EXACT, MassObservation
+from halo_mdn.io.formats.exchange import FORMAT, ORIGIN, UNITS, VERSION
+from halo_mdn.mocks.simulation import simulate
+
+DENSITY_FILE = "density.h5"
+SUFFIXES = {"hdf5": ".h5", "text": ".list"}
+
+
+@dataclass(frozen=True)
+class MockField:
+    """The density that mocks are drawn on.
+
+    Attributes
+    ----------
+    delta : array (N0, N1, N2)
+        Overdensity at the voxel centres.
+    grid : Grid
+    redshift : float
+        NaN where unknown.
+    completeness : array (N0, N1, N2) or None
+        Expected observed fraction of the halos.
+    observation : MassObservation
+        Errors and completeness of the masses.
+    """
+
+    delta: np.ndarray
+    grid: Grid
+    redshift: float = np.nan
+    completeness: np.ndarray | None = None
+    observation: MassObservation = EXACT
+
+
+@dataclass(frozen=True)
+class PosteriorCatalogue:
+    """One catalogue, and the draw (chain, draw) of the posterior whose parameters it has."""
+
+    index: int
+    chain: int
+    draw: int
+    params: np.ndarray
+    halos: HaloCatalogue
+
+
+def draw_mocks(
+    bias: Bias, params: ArrayLike, field: MockField, *, num: int, seed: int = 0
+) -> Iterator[PosteriorCatalogue]:
+    """Draw catalogues one after another; nothing is compiled after the first.
+
+    Parameters
+    ----------
+    bias : Bias
+    params : array (C, D, P)
+        Posterior draws. All are used once, in random order, before one is used again.
+    field : MockField
+    num : int
+        Number of catalogues.
+    seed : int
+
+    Raises
+    ------
+    InputError
+        If the field is unusable or a draw predicts an absurd number of halos.
+    """
+    params = np.asarray(params)
+    order = np.random.default_rng(seed).permutation(params.shape[0] * params.shape[1])
+    key, delta = jax.random.PRNGKey(seed), jax.numpy.asarray(field.delta)
+    for index in range(num):
+        chain, draw = divmod(int(order[index % len(order)]), params.shape[1])
+        halos = simulate(
+            jax.random.fold_in(key, index),
+            bias,
+            params[chain, draw],
+            delta,
+            field.grid,
+            completeness=field.completeness,
+            observation=field.observation,
+        )
+        yield PosteriorCatalogue(index, chain, draw, params[chain, draw], halos)
+
+
+def mock_paths(folder: Path, num: int, form: str) -> list[Path]:
+    """The files of `num` mocks in the format ``"hdf5"`` or ``"text"``."""
+    digits = max(4, len(str(num - 1)))
+    return [folder / f"mock_{index:0{digits}d}{SUFFIXES[form]}" for index in range(num)]
+
+
+def check_free(folder: Path, num: int, form: str) -> None:
+    """Refuse to replace mocks that are there already.
+
+    Raises
+    ------
+    InputError
+        Naming the first such file.
+    """
+    wanted = mock_paths(folder, num, form)
+    wanted += [folder / DENSITY_FILE] if form == "hdf5" else []
+    existing = [path for path in wanted if path.exists()]
+    if existing:
+        raise InputError(
+            f"{existing[0]} exists already: give --overwrite to replace it, or --output for "
+            "another folder"
+        )
+
+
+def write_mocks(
+    mocks: Iterator[PosteriorCatalogue],
+    paths: list[Path],
+    field: MockField,
+    *,
+    mass_definition: str = "",
+    provenance: dict[str, str] | None = None,
+) -> Iterator[PosteriorCatalogue]:
+    """Write each mock as soon as it is drawn, atomically, and pass it on.
+
+    HDF5 files have the exchange format; their density is a link to ``density.h5`` beside them, so
+    that it is stored once. Text files have the columns of a Rockstar list that a mock can fill.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be written.
+    """
+    provenance = provenance or {}
+    if paths and paths[0].suffix == SUFFIXES["hdf5"]:
+        _replace(paths[0].parent / DENSITY_FILE, lambda part: _write_density(part, field))
+    for path, mock in zip(paths, mocks, strict=True):
+        _replace(path, _writer(path, mock, field, mass_definition, provenance))
+        yield mock
+
+
+def _writer(
+    path: Path,
+    mock: PosteriorCatalogue,
+    field: MockField,
+    mass_definition: str,
+    provenance: dict[str, str],
+) -> Callable[[Path], None]:
+    def write(part: Path) -> None:
+        form = _write_hdf5 if path.suffix == SUFFIXES["hdf5"] else _write_text
+        form(part, mock, field, mass_definition, provenance)
+
+    return write
+
+
+def _replace(path: Path, write_part: Callable[[Path], None]) -> None:
+    try:
+        replace_file(path, write_part)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _write_density(path: Path, field: MockField) -> None:
+    with h5py.File(path, "w") as file:
+        density = file.create_dataset("density", data=np.asarray(field.delta))
+        density.attrs.update(
+            {
+                "units": UNITS["density"],
+                "box_size": np.array(field.grid.box_size),
+                "box_size_units": UNITS["position"],
+                "redshift": float(field.redshift),
+                "mass_assignment": "",
+                "origin": ORIGIN,
+                "axes": "x, y, z",
+            }
+        )
+
+
+def _write_hdf5(
+    path: Path,
+    mock: PosteriorCatalogue,
+    field: MockField,
+    mass_definition: str,
+    provenance: dict[str, str],
+) -> None:
+    with h5py.File(path, "w") as file:
+        numbers = {"mock": mock.index, "chain": mock.chain, "draw": mock.draw}
+        file.attrs.update({"format": FORMAT, "format_version": VERSION, **provenance, **numbers})
+        file["density"] = h5py.ExternalLink(DENSITY_FILE, "/density")
+        position = file.create_dataset("halos/position", data=mock.halos.position)
+        position.attrs["units"] = UNITS["position"]
+        mass = file.create_dataset("halos/mass", data=mock.halos.mass)
+        mass.attrs.update({"units": UNITS["mass"], "definition": mass_definition})
+        mass.attrs["threshold"] = float(mock.halos.mass_threshold)
+        file.create_dataset("truth/params", data=mock.params)
+        file["truth"].attrs["settings"] = "{}"
+
+
+def _write_text(
+    path: Path,
+    mock: PosteriorCatalogue,
+    field: MockField,
+    mass_definition: str,
+    provenance: dict[str, str],
+) -> None:
+    sides = " ".join(f"{side:.6f}" for side in dict.fromkeys(field.grid.box_size))
+    known = np.isfinite(field.redshift)
+    header = [
+        "#ID DescID Mvir X Y Z",
+        f"#a = {1 / (1 + field.redshift):.6f}" if known else "#a unknown",
+        f"#Box size: {sides} Mpc/h",
+        "#Units: Masses in Msun / h",
+        "#Units: Positions in Mpc / h (comoving)",
+        f"#Mass definition: {mass_definition or 'not given'}",
+        f"#Mass threshold: {mock.halos.mass_threshold:.6e} Msun/h",
+        f"#Mock {mock.index}: parameters of chain {mock.chain}, draw {mock.draw}",
+        *(f"#{name}: {text}" for name, text in provenance.items()),
+    ]
+    rows = zip(mock.halos.mass.tolist(), np.asarray(mock.halos.position).tolist(), strict=True)
+    lines = [f"{i} -1 {m:.6e} {x:.6f} {y:.6f} {z:.6f}" for i, (m, (x, y, z)) in enumerate(rows)]
+    path.write_text("\n".join([*header, *lines]) + "\n", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""The NUTS driver: chains, checkpoints, convergence."""

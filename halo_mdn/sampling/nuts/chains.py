@@ -1,0 +1,171 @@
+"""Compiled stretches of NUTS: the same program for every chunk, warm-up and sampling alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro.infer import NUTS
+from numpyro.infer.hmc import HMCState
+
+from halo_mdn.sampling.start.found import StartError
+from halo_mdn.threads import in_threads, num_workers
+
+Rows = dict[str, np.ndarray]
+
+
+class Chains:
+    """All chains of one run; advances them by some draws at a time.
+
+    Parameters
+    ----------
+    make_kernel
+        Makes a fresh NUTS kernel.
+    record
+        What to keep of a state: maps (state of one chain, arguments) to a dict of arrays.
+    args
+        Model arguments, a pytree of arrays; an argument of the compiled program, not a constant
+        in it.
+    keys
+        One random key per chain.
+    latent
+        First position of every chain: dict of site to (chain, ...).
+    num_warmup
+        Draws in which the kernel adapts.
+    capacity
+        Most draws that one call of `advance` can make; the rows of a call live on the device.
+    chain_method
+        See `NutsSettings`.
+    """
+
+    def __init__(
+        self,
+        make_kernel: Callable[[], NUTS],
+        *,
+        record: Callable[[HMCState, Any], dict[str, jax.Array]],
+        args: Sequence[Any],
+        keys: jax.Array,
+        latent: dict[str, jax.Array],
+        num_warmup: int,
+        capacity: int,
+        chain_method: str,
+    ) -> None:
+        self.kernel = make_kernel()
+        self.args = tuple(args)
+        self.num_chains = len(keys)
+        # One chain is one program, however it was asked for.
+        self.batched = chain_method == "vectorized" and self.num_chains > 1
+        self.threaded = chain_method == "parallel" and num_workers(self.num_chains) > 1
+        self.calls = 0
+        self.record = jax.vmap(record, in_axes=(0, None)) if self.batched else record
+        self.capacity = capacity
+        self.num_warmup = num_warmup
+        self.states = self._first_states(keys, latent)
+        self._segment = jax.jit(self._make_segment())
+
+    def restart(self, args: Sequence[Any], keys: jax.Array, latent: dict[str, jax.Array]) -> None:
+        """Begin anew with other data: the program is kept, and compiled again for new shapes only.
+
+        Parameters as for the class; there are as many keys as before.
+        """
+        self.args, self.calls = tuple(args), 0
+        self.states = self._first_states(keys, latent)
+
+    def advance(self, count: int) -> Rows:
+        """Make ``count`` more draws in every chain.
+
+        Parameters
+        ----------
+        count
+            At most the capacity.
+
+        Returns
+        -------
+        dict
+            Recorded values, NumPy arrays of shape (chain, count, ...).
+        """
+        results = self._map(lambda state: _to_host(self._segment(state, count, self.args)))
+        self.states = [state for state, _ in results]
+        if self.batched:
+            rows = results[0][1]
+            return {name: np.swapaxes(x[:count], 0, 1).copy() for name, x in rows.items()}
+        names = results[0][1]
+        return {name: np.stack([rows[name][:count] for _, rows in results]) for name in names}
+
+    def inverse_mass(self) -> np.ndarray:
+        """Adapted inverse mass matrix of each chain, shape (chain, P, P) or (chain, P)."""
+        parts = [jax.tree.leaves(s.adapt_state.inverse_mass_matrix)[0] for s in self.states]
+        return np.asarray(parts[0]) if self.batched else np.stack([np.asarray(x) for x in parts])
+
+    def export_states(self) -> dict[str, np.ndarray]:
+        """The exact state of all chains as plain arrays."""
+        leaves = [_plain(leaf) for state in self.states for leaf in jax.tree.leaves(state)]
+        return {f"state_{i:04d}": leaf for i, leaf in enumerate(leaves)}
+
+    def import_states(self, arrays: dict[str, np.ndarray]) -> None:
+        """Put back what `export_states` returned; raises KeyError or ValueError if it is not."""
+        leaves, structure = jax.tree.flatten(self.states)
+        stored = [arrays[f"state_{i:04d}"] for i in range(len(leaves))]
+        restored = [_like(leaf, array) for leaf, array in zip(leaves, stored, strict=True)]
+        self.states = jax.tree.unflatten(structure, restored)
+
+    def _first_states(self, keys: jax.Array, latent: dict[str, jax.Array]) -> list[HMCState]:
+        def first(key: jax.Array, position: dict[str, jax.Array]) -> HMCState:
+            try:
+                return self.kernel.init(key, self.num_warmup, position, self.args, {})
+            except RuntimeError as error:  # NumPyro's word for a density that is not finite
+                raise StartError(
+                    "the sampler cannot begin: the posterior is not finite where a chain starts, "
+                    "in the coordinates that its curvature gives"
+                ) from error
+
+        if self.batched:
+            return [first(keys, latent)]
+        each = [jax.tree.map(lambda x: x[c], latent) for c in range(self.num_chains)]  # noqa: B023
+        return [first(keys[c], each[c]) for c in range(self.num_chains)]
+
+    def _make_segment(self) -> Callable[[HMCState, int, Any], tuple[HMCState, Any]]:
+        shapes = jax.eval_shape(self.record, self.states[0], self.args)
+
+        def segment(state: HMCState, count: int, args: Any) -> tuple[HMCState, Any]:
+            def draw(i: int, carry: tuple[HMCState, Any]) -> tuple[HMCState, Any]:
+                state, rows = carry
+                state = self.kernel.sample(state, args, {})
+                new = self.record(state, args)
+                return state, jax.tree.map(lambda row, x: row.at[i].set(x), rows, new)
+
+            empty = jax.tree.map(lambda x: jnp.zeros((self.capacity, *x.shape), x.dtype), shapes)
+            return jax.lax.fori_loop(0, count, draw, (state, empty))
+
+        return segment
+
+    def _map(self, function: Callable[[HMCState], Any]) -> list[Any]:
+        self.calls += 1
+        if not self.threaded:
+            return [function(state) for state in self.states]
+        # Unlike in one batched program, no chain waits for the longer trajectory of another. The
+        # first two calls may compile: for the first states, and for what they become.
+        return in_threads(function, self.states, compiles=self.calls <= 2)
+
+
+def _to_host(result: tuple[HMCState, Any]) -> tuple[HMCState, Rows]:
+    state, rows = result
+    return jax.block_until_ready(state), {k: np.asarray(x) for k, x in rows.items()}
+
+
+def _plain(leaf: jax.Array) -> np.ndarray:
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+
+
+def _like(leaf: jax.Array, array: np.ndarray) -> jax.Array:
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf))
+    if leaf.shape != array.shape or leaf.dtype != array.dtype:
+        raise ValueError(
+            f"a stored array is {array.dtype}{array.shape}, expected {leaf.dtype}{leaf.shape}"
+        )
+    return jnp.asarray(array)

@@ -1,0 +1,1 @@
+"""Where chains start: the search for the modes."""

@@ -1,0 +1,54 @@
+"""Platform, precision and compile cache: set in a process of their own, where nothing is set."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from halo_mdn.config.runtime import cache_folder
+
+PROGRAM = """
+from halo_mdn.config import RuntimeConfig
+from halo_mdn.errors import InputError
+from halo_mdn.config.runtime import set_up_jax
+try:
+    print(set_up_jax(RuntimeConfig(platform={platform!r}, precision={precision!r},
+                                   compile_cache={cache!r})))
+except InputError as error:
+    print("refused:", error)
+else:
+    import jax
+    print(jax.numpy.ones(2).dtype, jax.config.jax_compilation_cache_dir)
+"""
+
+
+def run_with(platform: str = "cpu", precision: str = "float64", cache: str = "none") -> list[str]:
+    program = PROGRAM.format(platform=platform, precision=precision, cache=cache)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_precision_and_cache_take_effect(tmp_path: Path, precision: str) -> None:
+    lines = run_with(precision=precision, cache=str(tmp_path / "deep" / "cache"))
+    assert lines == [f"cpu, {precision}", f"{precision} {tmp_path / 'deep' / 'cache'}"]
+    assert (tmp_path / "deep" / "cache").is_dir()
+
+
+def test_what_cannot_be_had_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert run_with(cache=str(tmp_path / "file"))[0].startswith("refused: cannot make the compile")
+    assert run_with(platform="tpu")[0].startswith("refused: runtime.platform is 'tpu'")
+
+
+def test_the_cache_folder_follows_the_setting(monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
+    assert cache_folder("user") == Path("/cache/halo_mdn/jax")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder("user") == Path.home() / ".cache" / "halo_mdn" / "jax"
+    assert cache_folder("none") is None
+    assert cache_folder("elsewhere") == Path("elsewhere")
