@@ -28,6 +28,8 @@ from halo_mdn.halos.mass_function import MassFunction
 
 Blocks = dict[str, Array]
 
+VAGUE_WIDTH = 5.0  # of a prior that hardly tells one parameter of order one from another
+
 
 class Bias(ABC):
     """How halos depend on the density; its parameters are kept apart, as one vector.
@@ -124,6 +126,17 @@ class Bias(ABC):
                 )
         mean, scale = (np.full(self.num_params, value, dtype=float) for value in values.values())
         return mean, scale
+
+    @property
+    def prior_is_vague(self) -> np.ndarray:
+        """Whether the prior of each parameter says little, shape (num_params,) of bool.
+
+        Parameters are scaled so that halos ask for values of order one. A prior is vague where all
+        of these are much the same to it: its width is at least 5, and its mean lies within one
+        width of 0. Most of its own draws are then far from any halos.
+        """
+        mean, scale = self.prior
+        return (scale >= VAGUE_WIDTH) & (np.abs(mean) <= scale)
 
     def unpack(self, params: ArrayLike) -> Blocks:
         """Named blocks of a parameter vector, shape (..., num_params).

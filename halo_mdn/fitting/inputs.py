@@ -69,9 +69,8 @@ def describe(config: RunConfig, inputs: Inputs, folder: RunFolder, *, device: st
 
 
 def _prior_text(bias: Bias) -> str:
-    if isinstance(bias.prior_mean, tuple) or isinstance(bias.prior_scale, tuple):
-        return "Normal"
-    return f"Normal({bias.prior_mean:g}, {bias.prior_scale:g})"
+    kinds = set(zip(*bias.prior, strict=True))
+    return "Normal({:g}, {:g})".format(*kinds.pop()) if len(kinds) == 1 else "Normal"
 
 
 def misalignment(inputs: Inputs) -> str:

@@ -60,7 +60,9 @@ def find_start(
     num_chains
         Chain starts to make.
     num_starts
-        Random networks to begin with: draws of the prior if that has a mean for each parameter.
+        Random networks to begin with: draws of the prior, but for parameters whose prior is vague
+        (:attr:`halo_mdn.bias.base.Bias.prior_is_vague`), which are random numbers that suit the
+        field.
 
     Returns
     -------
@@ -167,10 +169,14 @@ def _part(
 def _random_params(
     log_likelihood: FixedFieldLikelihood, bias: Bias, rng: np.random.Generator
 ) -> np.ndarray:
-    """A draw of the prior, or a random network where that is vague and no draw of it would fit."""
-    if is_network(bias) and not isinstance(bias.prior_mean, tuple):
-        return _random_network(log_likelihood, bias, rng)
-    return rng.normal(*bias.prior).astype(log_likelihood.features.dtype)
+    """A draw of the prior; of a network, random numbers of order one where the prior is vague."""
+    vague, dtype = bias.prior_is_vague, log_likelihood.features.dtype
+    if not is_network(bias) or not vague.any():
+        return rng.normal(*bias.prior).astype(dtype)
+    network = _random_network(log_likelihood, bias, rng)
+    if vague.all():
+        return network
+    return np.where(vague, network, rng.normal(*bias.prior)).astype(dtype)
 
 
 def _random_network(
