@@ -1,4 +1,4 @@
-"""The one exception that bad input raises."""
+"""What bad input raises, and what a density that is not finite does."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ class InputError(ValueError):
     what to do about it.  The command line prints it without a traceback and
     ends with exit code 2.
     """
+
+
+class NotFinite(ValueError):
+    """A density or a derivative of it is infinite or no number where it must be finite."""
 
 
 BAD_INPUT = 2

@@ -13,7 +13,7 @@ import numpy as np
 from halo_mdn.bias.normal_prior import draw_params
 from halo_mdn.calibration.mock_problem import RANKED, Problem
 from halo_mdn.calibration.ranks import rank_of
-from halo_mdn.errors import InputError
+from halo_mdn.errors import InputError, NotFinite
 from halo_mdn.files import replace_file
 from halo_mdn.sampling import Program, convergence, coordinates_for, find_start, run_nuts
 
@@ -96,7 +96,7 @@ def run_fit(problem: Problem, index: int, program: Program) -> Fit:
             num_chains=problem.settings.num_chains,
             num_starts=problem.num_starts,
         )
-    except ValueError as error:
+    except NotFinite as error:
         return _failed(index, truth, num_halos, str(error), time.process_time() - began)
     draws = run_nuts(
         problem.model,

@@ -8,11 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import jax
+import numpy as np
 import xarray as xr
 from jax.tree_util import Partial
 
 from halo_mdn.config import RunConfig, to_toml
-from halo_mdn.errors import InputError
+from halo_mdn.errors import InputError, NotFinite
 from halo_mdn.fitting.folder import POSTERIOR, RunFolder
 from halo_mdn.fitting.inputs import Inputs, attributes, fingerprint
 from halo_mdn.likelihood.compressed import Compressed, compress
@@ -144,7 +145,7 @@ def start_of(
             num_chains=inputs.settings.num_chains,
             **asdict(config.start),
         )
-    except ValueError as error:
+    except NotFinite as error:
         raise InputError(str(error)) from None
     display.say(start.description)
     return start
@@ -225,6 +226,6 @@ def with_modes(
     try:
         modes = modes_of_chains(target, start.modes, draws.params)
         return record_modes(posterior, modes, draws.params, monitored)
-    except ValueError as error:  # no reason to lose the draws
+    except (NotFinite, np.linalg.LinAlgError) as error:  # no reason to lose the draws
         logger.warning("the modes could not be told apart: %s", error)
         return posterior

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from halo_mdn.errors import NotFinite
 from halo_mdn.sampling.coordinates.bijections import coordinates_at
 from halo_mdn.sampling.nuts.draws import Draws
 from halo_mdn.sampling.start.modes import Modes, modes_of
@@ -28,13 +29,13 @@ def modes_of_chains(posterior: LogPosterior, known: Modes | None, params: np.nda
 
     Raises
     ------
-    ValueError
+    NotFinite
         If nothing is known and no last draw leads anywhere.
     """
     found = known.summits() if known is not None else []
     try:
         found += climb_all(posterior, list(params[:, -1]), STEPS_AT_END)
-    except ValueError:
+    except NotFinite:
         if not found:
             raise
     return modes_of(posterior, found, coordinates_at(posterior.log_likelihood))

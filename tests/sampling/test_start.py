@@ -7,10 +7,12 @@ import pytest
 from jax.tree_util import Partial
 
 import halo_mdn as hm
+from halo_mdn.errors import NotFinite
+from halo_mdn.likelihood.definition import halo_and_voxel_terms
 from halo_mdn.sampling import LogPosterior, StandardisedField, Whitened, find_start
 from halo_mdn.sampling.coordinates.bijections import whitened_in
 from halo_mdn.sampling.start.newton import Summit, climb, positive_inverse, positive_root
-from halo_mdn.sampling.start.summits import has_spike
+from halo_mdn.sampling.start.summits import climb_all, has_spike
 from halo_mdn.sampling.start.tournament import _part, _sizes
 
 
@@ -138,7 +140,7 @@ def test_a_part_of_the_box_has_the_likelihood_of_its_voxels(log_l, bias, params)
     size = log_l.features.shape[1] // 3
     part = _part(log_l, bias, size, np.random.default_rng(0))
     chosen = np.sort(rng.choice(log_l.features.shape[1], size, replace=False))
-    log_n, log_lambda = hm.poisson_process.halo_and_voxel_terms(log_l, params)
+    log_n, log_lambda = halo_and_voxel_terms(log_l, params)
     inside = np.isin(np.asarray(log_l.halo_voxel), chosen)
     expected = log_l.grid.voxel_volume * np.exp(np.asarray(log_lambda))[chosen].sum()
     np.testing.assert_allclose(
@@ -182,3 +184,15 @@ def test_start_is_as_high_as_the_truth_and_reproducible(log_l, bias, params):
     again = find_start(log_l, bias, jax.random.key(0), num_starts=6, num_chains=3)
     for name, array in start.arrays().items():
         np.testing.assert_array_equal(again.arrays()[name], array, err_msg=name)
+
+
+def test_climbs_that_cannot_begin_are_left_out_but_mistakes_are_not(log_l, bias, params):
+    posterior = LogPosterior(log_l, 1.0, bias)
+    impossible = np.full(bias.num_params, 1e200)
+    (summit,) = climb_all(posterior, [impossible, np.asarray(params)], 1)
+    assert np.isfinite(summit.value)
+    with pytest.raises(NotFinite, match="no starting point has a finite posterior"):
+        climb_all(posterior, [impossible], 1)
+    with pytest.raises(Exception, match="shape") as mistake:
+        climb_all(posterior, [np.asarray(params)[:-1]], 1)
+    assert not isinstance(mistake.value, NotFinite)

@@ -8,6 +8,8 @@ import jax
 import numpy as np
 from jax import Array
 
+from halo_mdn.errors import NotFinite
+
 FIRST_SCALE = 1e-2  # of all parameters, before any curvature is known
 
 MOST_DAMPING = 1e12  # a step that small is no step
@@ -75,7 +77,7 @@ def climb(
 
     Raises
     ------
-    ValueError
+    NotFinite
         If the log-density at the beginning is not finite.
     """
     params = np.asarray(params)
@@ -84,7 +86,7 @@ def climb(
     if _all_finite(value, gradient, hessian):
         value, gradient, hessian = _derivatives(log_density, params, _standard_basis(hessian))
     if not _all_finite(value, gradient, hessian):
-        raise ValueError("the climb begins where the log-density or a derivative is not finite.")
+        raise NotFinite("the climb begins where the log-density or a derivative is not finite.")
     damping, steps = 1e-2, 0
     while steps < max_steps and damping < MOST_DAMPING:
         step, predicted = _damped_step(gradient, hessian, damping)

@@ -15,6 +15,7 @@ import numpy as np
 from jax import Array
 
 from halo_mdn.bias.neural import is_network, mixture_of_features
+from halo_mdn.errors import NotFinite
 from halo_mdn.sampling.coordinates.bijections import Coordinates, coordinates_at
 from halo_mdn.sampling.start.newton import Summit, climb
 from halo_mdn.sampling.start.target import LogPosterior
@@ -26,7 +27,13 @@ NARROWEST = 0.01  # width in ln M of a believable component; no halo mass is kno
 
 
 def climb_all(posterior: LogPosterior, candidates: list[np.ndarray], steps: int) -> list[Summit]:
-    """Climb from every candidate, best summit first; those that cannot begin are left out."""
+    """Climb from every candidate, best summit first; those that cannot begin are left out.
+
+    Raises
+    ------
+    NotFinite
+        If none can begin.
+    """
 
     field = coordinates_at(posterior.log_likelihood)
 
@@ -36,12 +43,12 @@ def climb_all(posterior: LogPosterior, candidates: list[np.ndarray], steps: int)
             return _in_params(
                 climb(_Standardised(posterior, field), latent, max_steps=steps), field
             )
-        except ValueError:
+        except (NotFinite, np.linalg.LinAlgError):
             return None
 
     summits = [summit for summit in in_threads(attempt, candidates) if summit is not None]
     if not summits:
-        raise ValueError("no starting point has a finite posterior; raise num_starts.")
+        raise NotFinite("no starting point has a finite posterior; raise num_starts.")
     honest = [summit for summit in summits if not has_spike(posterior, summit)]
     if len(honest) < len(summits):
         logger.info("%d summits are spikes on single masses", len(summits) - len(honest))

@@ -18,6 +18,7 @@ import numpy as np
 
 from halo_mdn.bias.base import Bias
 from halo_mdn.bias.neural import NeuralBias, is_network
+from halo_mdn.errors import NotFinite
 from halo_mdn.likelihood.fixed_field import FixedFieldLikelihood
 from halo_mdn.sampling.coordinates.bijections import coordinates_at
 from halo_mdn.sampling.start.found import Start
@@ -73,7 +74,7 @@ def find_start(
 
     Raises
     ------
-    ValueError
+    NotFinite
         If no random network has a finite posterior.
     """
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
@@ -84,7 +85,7 @@ def find_start(
     )
     candidates = [params for params in networks if params is not None]
     if not candidates:
-        raise ValueError(
+        raise NotFinite(
             f"none of {num_starts} random networks has a finite posterior; check the field and "
             "the masses (Msun/h), or raise num_starts."
         )
@@ -128,7 +129,7 @@ def _climb_mirrored(posterior: LogPosterior, summit: Summit) -> list[Summit]:
     try:
         image = mirrored(posterior.bias, summit.params, posterior.log_likelihood.features)
         return climb_all(posterior, [image], STEPS_AT_END)
-    except ValueError:
+    except NotFinite:
         return []
 
 
