@@ -16,6 +16,10 @@ class NotFinite(ValueError):
     """A density or a derivative of it is infinite or no number where it must be finite."""
 
 
+class WriteError(InputError, OSError):
+    """A file cannot be written: no room, no permission, no such folder."""
+
+
 BAD_INPUT = 2
 
 INTERRUPTED = 130

@@ -10,7 +10,7 @@ import numpy as np
 from halo_mdn.calibration.mock_problem import RANKED
 from halo_mdn.calibration.rank_figure import rank_figure
 from halo_mdn.calibration.rank_results import Results
-from halo_mdn.files import replace_file
+from halo_mdn.files import replace_file, write_file
 
 
 def write_results(results: Results, folder: Path) -> list[Path]:
@@ -30,7 +30,7 @@ def write_results(results: Results, folder: Path) -> list[Path]:
     arrays["index"] = np.array([fit.index for fit in results.fits if not fit.failure])
     return [
         replace_file(folder / "calibration.png", lambda part: figure.savefig(part, format="png")),
-        replace_file(folder / "calibration.txt", lambda part: part.write_text(text, "utf-8")),
+        write_file(folder / "calibration.txt", text),
         replace_file(folder / "calibration.csv", lambda part: _write_csv(part, table)),
         replace_file(folder / "fits.csv", lambda part: _write_csv(part, rows)),
         replace_file(folder / "calibration.npz", lambda part: _write_npz(part, arrays)),

@@ -20,7 +20,7 @@ from halo_mdn.config import RunConfig
 from halo_mdn.config.model_files import find_model_file
 from halo_mdn.config.runtime import set_up_jax
 from halo_mdn.errors import InputError
-from halo_mdn.files import replace_file
+from halo_mdn.files import write_file
 from halo_mdn.io import file_hash
 from halo_mdn.io.load import load_data
 from halo_mdn.sampling import Interrupted, Program
@@ -85,8 +85,7 @@ class Series:
                     f"the fits in {self.folder} were made with other settings or data: restore "
                     "those, or give --overwrite to start again"
                 )
-        text = self.identity
-        replace_file(known, lambda part: part.write_text(text, encoding="utf-8"))
+        write_file(known, self.identity)
 
 
 def run_series(

@@ -50,6 +50,6 @@ def run(arguments: argparse.Namespace) -> int:
     display.say(describe(config, inputs, folder, device=device))
     if warning := misalignment(inputs):
         display.say(f"warning: {warning}")
-    with display.following(logging.getLogger("halo_mdn")):
+    with folder.locked(), display.following(logging.getLogger("halo_mdn")):
         fit(config, inputs, folder, display=display, resume=arguments.resume)
     return 0

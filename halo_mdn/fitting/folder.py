@@ -12,7 +12,9 @@ from pathlib import Path
 
 from halo_mdn.config import RunConfig
 from halo_mdn.config.shipped import is_installed
-from halo_mdn.errors import InputError
+from halo_mdn.errors import InputError, WriteError
+from halo_mdn.files import told_of
+from halo_mdn.fitting.lock import check_unlocked, locked
 
 POSTERIOR = "posterior.nc"
 RESULTS = (POSTERIOR, "config.toml", "diagnostics.csv", "summary.txt")
@@ -21,9 +23,20 @@ _STAGE = ".unfinished-"
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A folder that a run may write to; made by `claim_folder`."""
+    """A folder that a run may write to; made by `claim_folder`.
+
+    Attributes
+    ----------
+    path : Path
+    resume : bool
+        Whether an unfinished run in it is to be gone on with.
+    overwrite : bool
+        Whether results in it may be replaced.
+    """
 
     path: Path
+    resume: bool = False
+    overwrite: bool = False
 
     @property
     def checkpoint(self) -> Path:
@@ -31,23 +44,82 @@ class RunFolder:
         return self.path / "checkpoint.npz"
 
     @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out, and remove what killed ones left behind.
+
+        Raises
+        ------
+        InputError
+            If another process works here, or did since the folder was claimed.
+        WriteError
+            If a file cannot be written; the message says how to go on from the checkpoint.
+        """
+        with locked(self.path):
+            self.check()
+            for left_over in self.path.glob(".*.part"):
+                left_over.unlink()
+            try:
+                yield
+            except WriteError as error:
+                raise WriteError(f"{error}; {self._how_to_go_on()}") from None
+
+    @contextmanager
     def staged(self) -> Iterator[Path]:
         """A folder to write results to, which move here together once all are complete.
 
         The posterior moves last and, if it replaces another, goes first: a folder that holds a
         posterior holds everything that belongs to it, whenever the process is killed.
+
+        Raises
+        ------
+        WriteError
+            If a file cannot be written.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        for left_over in self.path.glob(f"{_STAGE}*"):
-            shutil.rmtree(left_over)
-        stage = Path(tempfile.mkdtemp(prefix=_STAGE, dir=self.path))
-        try:
-            yield stage
-            (self.path / POSTERIOR).unlink(missing_ok=True)
-            for part in sorted(stage.iterdir(), key=lambda part: part.name == POSTERIOR):
-                os.replace(part, self.path / part.name)
-        finally:
-            shutil.rmtree(stage)
+        with told_of(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            for left_over in self.path.glob(f"{_STAGE}*"):
+                shutil.rmtree(left_over)
+            stage = Path(tempfile.mkdtemp(prefix=_STAGE, dir=self.path))
+            try:
+                yield stage
+                self._move_from(stage)
+            finally:
+                shutil.rmtree(stage, ignore_errors=True)
+
+    def _move_from(self, stage: Path) -> None:
+        (self.path / POSTERIOR).unlink(missing_ok=True)
+        for part in sorted(stage.iterdir(), key=lambda part: part.name == POSTERIOR):
+            os.replace(part, self.path / part.name)
+
+    def _how_to_go_on(self) -> str:
+        """What is safe when writing fails, and which flags bring the results."""
+        if not self.checkpoint.exists():
+            return "no draws are kept: make room or choose another folder, and start again"
+        flags = "--resume --overwrite" if (self.path / POSTERIOR).exists() else "--resume"
+        return (
+            f"the draws up to the last checkpoint are safe in {self.checkpoint}: make room, and "
+            f"run the same command with {flags}"
+        )
+
+    def check(self) -> None:
+        """Make sure that nothing of value is lost here; raises as `claim_folder`."""
+        existing = [name for name in RESULTS if (self.path / name).exists()]
+        unfinished = self.checkpoint.exists() and POSTERIOR not in existing
+        # Results without a posterior are those of a run that was killed while they moved here.
+        if existing and not self.overwrite and not (self.resume and unfinished):
+            flags = "--resume --overwrite to go on and" if self.resume else "--overwrite to"
+            raise InputError(
+                f"{self.path} already holds results ({', '.join(existing)}): give {flags} "
+                "replace them, or --output.folder for another folder"
+            )
+        if self.checkpoint.exists() and not (self.resume or self.overwrite):
+            raise InputError(
+                f"{self.path} holds an unfinished run: give --resume to go on with it, or "
+                "--overwrite to start again"
+            )
+        if self.resume and not self.checkpoint.exists():
+            raise InputError(f"there is nothing to resume: {self.checkpoint} does not exist")
+        _check_writable(self.path)
 
 
 def claim_folder(
@@ -61,23 +133,12 @@ def claim_folder(
     ------
     InputError
         If it holds results and `overwrite` is not set; if it holds an unfinished run that is
-        neither to be resumed nor to be overwritten; if it cannot be written to.
+        neither to be resumed nor to be overwritten; if it cannot be written to; if another
+        process works in it.
     """
-    folder = RunFolder(output_folder(config, run_file))
-    existing = [name for name in RESULTS if (folder.path / name).exists()]
-    if existing and not overwrite:
-        raise InputError(
-            f"{folder.path} already holds results ({', '.join(existing)}): give --overwrite to "
-            "replace them, or --output.folder for another folder"
-        )
-    if folder.checkpoint.exists() and not (resume or overwrite):
-        raise InputError(
-            f"{folder.path} holds an unfinished run: give --resume to go on with it, or "
-            "--overwrite to start again"
-        )
-    if resume and not folder.checkpoint.exists():
-        raise InputError(f"there is nothing to resume: {folder.checkpoint} does not exist")
-    _check_writable(folder.path)
+    folder = RunFolder(output_folder(config, run_file), resume, overwrite)
+    check_unlocked(folder.path)
+    folder.check()
     return folder
 
 

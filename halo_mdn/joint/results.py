@@ -16,7 +16,7 @@ import numpy as np
 from halo_mdn.config import to_toml
 from halo_mdn.config.joint_schema import JointConfig
 from halo_mdn.field.lpt import density, linear_field
-from halo_mdn.files import replace_file
+from halo_mdn.files import replace_file, write_file, write_hdf5
 from halo_mdn.io.formats.exchange import Exchange
 from halo_mdn.joint.joint_chains import JointDraws
 from halo_mdn.joint.problem import JointProblem
@@ -101,16 +101,15 @@ def _verdict(field: FieldMixing, functions: Mixing) -> str:
 
 def write_draws(folder: Path, config: JointConfig, draws: JointDraws) -> None:
     """Write the settings and all draws, ``joint.h5``; a file appears complete or not at all."""
-    text = to_toml(config)
-    replace_file(folder / "config.toml", lambda path: path.write_text(text, encoding="utf-8"))
-    replace_file(folder / "joint.h5", lambda path: _write_draws(path, config, draws))
+    write_file(folder / "config.toml", to_toml(config))
+    write_hdf5(folder / "joint.h5", lambda file: _fill(file, config, draws))
 
 
 def write_report(
     folder: Path, problem: JointProblem, content: Exchange, draws: JointDraws, found: Report
 ) -> None:
     """Write the summary and, where the truth is known, the figure."""
-    replace_file(folder / "summary.txt", lambda path: path.write_text(found.text, encoding="utf-8"))
+    write_file(folder / "summary.txt", found.text)
     recovery = found.recovery
     if recovery is None or content.white_noise is None:
         return
@@ -208,13 +207,12 @@ def _density(problem: JointProblem, draws: JointDraws, chain: int, draw: int) ->
     return density(jnp.asarray(draws.white_noise[chain, draw], float), problem.lpt, cosmology)
 
 
-def _write_draws(path: Path, config: JointConfig, draws: JointDraws) -> None:
-    with h5py.File(path, "w") as file:
-        file.attrs.update({**versions(), "configuration": to_toml(config)})
-        for name in _COUNTS:
-            file.attrs[name] = getattr(draws, name)
-        for name in ("params", "white_noise"):
-            file.create_dataset(name, data=getattr(draws, name))
-        for name, values in draws.cosmology.items():
-            file.create_dataset(name, data=values)
-        file["white_noise"].attrs["dims"] = json.dumps(["chain", "draw", "x", "y", "z"])
+def _fill(file: h5py.File, config: JointConfig, draws: JointDraws) -> None:
+    file.attrs.update({**versions(), "configuration": to_toml(config)})
+    for name in _COUNTS:
+        file.attrs[name] = getattr(draws, name)
+    for name in ("params", "white_noise"):
+        file.create_dataset(name, data=getattr(draws, name))
+    for name, values in draws.cosmology.items():
+        file.create_dataset(name, data=values)
+    file["white_noise"].attrs["dims"] = json.dumps(["chain", "draw", "x", "y", "z"])

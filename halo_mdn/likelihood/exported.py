@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from jax import export as jax_export
 
 from halo_mdn.bias.base import Bias
 from halo_mdn.errors import InputError
+from halo_mdn.files import replace_file
 from halo_mdn.halos.catalogue import HaloCatalogue
 from halo_mdn.likelihood.adjoint import adjoint
 
@@ -100,14 +100,12 @@ def write_adjoint(
         ARGUMENTS: np.array(list(arrays)),
         DESCRIPTION: np.array(json.dumps(_description(bias, halos))),
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
+
+    def write(part: Path) -> None:
+        with part.open("wb") as file:
             np.savez(file, allow_pickle=False, **content)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"cannot write {path}: {error.strerror}") from None
+
+    replace_file(path, write)
 
 
 def _description(bias: Bias, halos: HaloCatalogue) -> dict[str, Any]:

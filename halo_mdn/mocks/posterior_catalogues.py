@@ -6,8 +6,9 @@ Poisson process with them. Catalogue i of a seed is the same whatever the number
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -18,7 +19,7 @@ from jax.typing import ArrayLike
 from halo_mdn.bias.base import Bias
 from halo_mdn.errors import InputError
 from halo_mdn.field.grid import Grid
-from halo_mdn.files import replace_file
+from halo_mdn.files import write_file, write_hdf5
 from halo_mdn.halos.catalogue import HaloCatalogue
 from halo_mdn.halos.mass_observation import EXACT, MassObservation
 from halo_mdn.io.formats.exchange import FORMAT, ORIGIN, UNITS, VERSION
@@ -139,81 +140,53 @@ def write_mocks(
 
     Raises
     ------
-    InputError
-        If a file cannot be written.
+    WriteError
+        If a file cannot be written; those before it are complete.
     """
     provenance = provenance or {}
     if paths and paths[0].suffix == SUFFIXES["hdf5"]:
-        _replace(paths[0].parent / DENSITY_FILE, lambda part: _write_density(part, field))
+        write_hdf5(paths[0].parent / DENSITY_FILE, lambda file: _fill_density(file, field))
     for path, mock in zip(paths, mocks, strict=True):
-        _replace(path, _writer(path, mock, field, mass_definition, provenance))
+        if path.suffix == SUFFIXES["hdf5"]:
+            write_hdf5(path, partial(_fill, mock, mass_definition, provenance))
+        else:
+            write_file(path, _as_text(mock, field, mass_definition, provenance))
         yield mock
 
 
-def _writer(
-    path: Path,
-    mock: PosteriorCatalogue,
-    field: MockField,
-    mass_definition: str,
-    provenance: dict[str, str],
-) -> Callable[[Path], None]:
-    def write(part: Path) -> None:
-        form = _write_hdf5 if path.suffix == SUFFIXES["hdf5"] else _write_text
-        form(part, mock, field, mass_definition, provenance)
-
-    return write
-
-
-def _replace(path: Path, write_part: Callable[[Path], None]) -> None:
-    try:
-        replace_file(path, write_part)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+def _fill_density(file: h5py.File, field: MockField) -> None:
+    density = file.create_dataset("density", data=np.asarray(field.delta))
+    density.attrs.update(
+        {
+            "units": UNITS["density"],
+            "box_size": np.array(field.grid.box_size),
+            "box_size_units": UNITS["position"],
+            "redshift": float(field.redshift),
+            "mass_assignment": "",
+            "origin": ORIGIN,
+            "axes": "x, y, z",
+        }
+    )
 
 
-def _write_density(path: Path, field: MockField) -> None:
-    with h5py.File(path, "w") as file:
-        density = file.create_dataset("density", data=np.asarray(field.delta))
-        density.attrs.update(
-            {
-                "units": UNITS["density"],
-                "box_size": np.array(field.grid.box_size),
-                "box_size_units": UNITS["position"],
-                "redshift": float(field.redshift),
-                "mass_assignment": "",
-                "origin": ORIGIN,
-                "axes": "x, y, z",
-            }
-        )
-
-
-def _write_hdf5(
-    path: Path,
-    mock: PosteriorCatalogue,
-    field: MockField,
-    mass_definition: str,
-    provenance: dict[str, str],
+def _fill(
+    mock: PosteriorCatalogue, mass_definition: str, provenance: dict[str, str], file: h5py.File
 ) -> None:
-    with h5py.File(path, "w") as file:
-        numbers = {"mock": mock.index, "chain": mock.chain, "draw": mock.draw}
-        file.attrs.update({"format": FORMAT, "format_version": VERSION, **provenance, **numbers})
-        file["density"] = h5py.ExternalLink(DENSITY_FILE, "/density")
-        position = file.create_dataset("halos/position", data=mock.halos.position)
-        position.attrs["units"] = UNITS["position"]
-        mass = file.create_dataset("halos/mass", data=mock.halos.mass)
-        mass.attrs.update({"units": UNITS["mass"], "definition": mass_definition})
-        mass.attrs["threshold"] = float(mock.halos.mass_threshold)
-        file.create_dataset("truth/params", data=mock.params)
-        file["truth"].attrs["settings"] = "{}"
+    numbers = {"mock": mock.index, "chain": mock.chain, "draw": mock.draw}
+    file.attrs.update({"format": FORMAT, "format_version": VERSION, **provenance, **numbers})
+    file["density"] = h5py.ExternalLink(DENSITY_FILE, "/density")
+    position = file.create_dataset("halos/position", data=mock.halos.position)
+    position.attrs["units"] = UNITS["position"]
+    mass = file.create_dataset("halos/mass", data=mock.halos.mass)
+    mass.attrs.update({"units": UNITS["mass"], "definition": mass_definition})
+    mass.attrs["threshold"] = float(mock.halos.mass_threshold)
+    file.create_dataset("truth/params", data=mock.params)
+    file["truth"].attrs["settings"] = "{}"
 
 
-def _write_text(
-    path: Path,
-    mock: PosteriorCatalogue,
-    field: MockField,
-    mass_definition: str,
-    provenance: dict[str, str],
-) -> None:
+def _as_text(
+    mock: PosteriorCatalogue, field: MockField, mass_definition: str, provenance: dict[str, str]
+) -> str:
     sides = " ".join(f"{side:.6f}" for side in dict.fromkeys(field.grid.box_size))
     known = np.isfinite(field.redshift)
     header = [
@@ -229,4 +202,4 @@ def _write_text(
     ]
     rows = zip(mock.halos.mass.tolist(), np.asarray(mock.halos.position).tolist(), strict=True)
     lines = [f"{i} -1 {m:.6e} {x:.6f} {y:.6f} {z:.6f}" for i, (m, (x, y, z)) in enumerate(rows)]
-    path.write_text("\n".join([*header, *lines]) + "\n", encoding="utf-8")
+    return "\n".join([*header, *lines]) + "\n"

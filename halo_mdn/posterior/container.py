@@ -22,7 +22,7 @@ from jax.typing import ArrayLike
 
 from halo_mdn.bias.base import Bias
 from halo_mdn.errors import InputError
-from halo_mdn.files import replace_file
+from halo_mdn.files import write_file
 from halo_mdn.halos.catalogue import HaloCatalogue
 from halo_mdn.likelihood.fixed_field import (
     FixedFieldLikelihood,
@@ -156,7 +156,8 @@ def build(
 
 def write(posterior: xr.DataTree, path: str | Path) -> Path:
     """Write the container as netCDF, atomically: nobody ever sees a half-written file."""
-    return replace_file(Path(path), lambda part: posterior.to_netcdf(part, engine="h5netcdf"))
+    # Composed in memory: the HDF5 library crashes where a disk is full.
+    return write_file(Path(path), posterior.to_netcdf(engine="h5netcdf"))
 
 
 def read(path: str | Path) -> xr.DataTree:

@@ -32,7 +32,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from halo_mdn.files import replace_file
+from halo_mdn.files import write_file
 from halo_mdn.posterior import counts as count_checks
 from halo_mdn.posterior import prior_sensitivity as power_scaling
 from halo_mdn.posterior.compression import compression_findings
@@ -136,13 +136,11 @@ class Summary:
 
     def write_csv(self, path: str | Path) -> Path:
         """Write :meth:`to_csv` to a file, atomically."""
-        text = self.to_csv()
-        return replace_file(Path(path), lambda part: part.write_text(text, encoding="utf-8"))
+        return write_file(Path(path), self.to_csv())
 
     def write_text(self, path: str | Path) -> Path:
         """Write the verdict and :meth:`to_text` to a file, atomically."""
-        text = f"{self.verdict.to_text()}\n\n{self.to_text()}\n"
-        return replace_file(Path(path), lambda part: part.write_text(text, encoding="utf-8"))
+        return write_file(Path(path), f"{self.verdict.to_text()}\n\n{self.to_text()}\n")
 
 
 def summarise(posterior: xr.DataTree) -> Summary:

@@ -12,7 +12,7 @@ from string import Template
 import numpy as np
 from matplotlib.figure import Figure
 
-from halo_mdn.files import replace_file
+from halo_mdn.files import write_file
 from halo_mdn.posterior.comparison import Elpd, Score, ranking, remarks
 from halo_mdn.posterior.pareto import RELIABLE
 from halo_mdn.provenance import versions
@@ -165,4 +165,4 @@ def _best(scores: Sequence[Score], criterion: str) -> Elpd:
 
 
 def _write(path: Path, content: bytes) -> Path:
-    return replace_file(path, lambda part: part.write_bytes(content))
+    return write_file(path, content)

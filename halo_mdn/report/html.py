@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from string import Template
@@ -12,7 +12,7 @@ from string import Template
 import numpy as np
 import xarray as xr
 
-from halo_mdn.files import replace_file
+from halo_mdn.files import write_file
 from halo_mdn.posterior import counts as count_checks
 from halo_mdn.posterior.summary import Summary, summarise
 from halo_mdn.report.sections import Picture, ReportTable, Section, sections
@@ -35,7 +35,7 @@ def write_report(posterior: xr.DataTree, path: str | Path, *, name: str = "") ->
         Of the run, for the heading.
     """
     page = report_html(posterior, name=name)
-    return replace_file(Path(path), lambda part: part.write_text(page, encoding="utf-8"))
+    return write_file(Path(path), page)
 
 
 def write_pictures(posterior: xr.DataTree, folder: str | Path) -> list[Path]:
@@ -46,7 +46,7 @@ def write_pictures(posterior: xr.DataTree, folder: str | Path) -> list[Path]:
             for form in ("png", "pdf"):
                 data = _rendered(picture, form)
                 path = Path(folder) / f"{picture.name}.{form}"
-                paths.append(replace_file(path, _bytes_writer(data)))
+                paths.append(write_file(path, data))
     return paths
 
 
@@ -147,7 +147,3 @@ def _table(table: ReportTable) -> str:
 
 def _row(cells: Sequence[str], tag: str) -> str:
     return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-
-def _bytes_writer(data: bytes) -> Callable[[Path], object]:
-    return lambda part: part.write_bytes(data)

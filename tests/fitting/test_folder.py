@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from halo_mdn.config import RunConfig
 from halo_mdn.config.shipped import shipped_folder
-from halo_mdn.errors import InputError
+from halo_mdn.errors import InputError, WriteError
 from halo_mdn.fitting.folder import POSTERIOR, RESULTS, RunFolder, claim_folder, output_folder
 
 
@@ -41,6 +43,20 @@ def test_results_are_kept_unless_told_otherwise(tmp_path: Path, name: str) -> No
         claim_folder(config, tmp_path / "run.toml")
     assert claim_folder(config, tmp_path / "run.toml", overwrite=True).path == tmp_path
     assert (tmp_path / name).read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", [name for name in RESULTS if name != POSTERIOR])
+def test_a_run_killed_while_results_moved_goes_on(tmp_path: Path, name: str) -> None:
+    """The posterior moves last: without it there are no results, only some that belong to it."""
+    (tmp_path / name).write_text("moved before the kill")
+    config, run_file = config_for(tmp_path), tmp_path / "run.toml"
+    with pytest.raises(InputError, match="holds results"):
+        claim_folder(config, run_file, resume=True)  # there is nothing to go on from
+    RunFolder(tmp_path).checkpoint.write_text("hours of work")
+    assert claim_folder(config, run_file, resume=True).resume
+    (tmp_path / POSTERIOR).write_text("of an earlier run")
+    with pytest.raises(InputError, match="give --resume --overwrite to go on"):
+        claim_folder(config, run_file, resume=True)
 
 
 def test_an_unfinished_run_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
@@ -79,3 +95,32 @@ def test_a_failure_leaves_old_results_alone(tmp_path: Path) -> None:
         raise RuntimeError
     assert [path.name for path in tmp_path.iterdir()] == [POSTERIOR]
     assert (tmp_path / POSTERIOR).read_text() == "old"
+
+
+def test_a_failed_write_says_what_is_kept_and_how_to_go_on(tmp_path: Path, monkeypatch) -> None:
+    folder = RunFolder(tmp_path, resume=True)
+    folder.checkpoint.write_text("hours of work")
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr("halo_mdn.fitting.folder.os.replace", raises(full))
+    with pytest.raises(WriteError) as caught, folder.locked(), folder.staged() as stage:
+        (stage / POSTERIOR).write_text("new")
+    assert "No space left on device; the draws up to the last checkpoint are safe in" in str(
+        caught.value
+    )
+    assert str(caught.value).endswith("run the same command with --resume")
+    assert [path.name for path in tmp_path.iterdir()] == [folder.checkpoint.name]
+
+
+def raises(error: Exception) -> Callable[..., None]:
+    def function(*arguments: object) -> None:
+        raise error
+
+    return function
+
+
+def test_what_killed_writers_left_behind_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".checkpoint.npz.123.part").write_text("half")
+    (tmp_path / "mine.part").write_text("not ours")
+    with RunFolder(tmp_path).locked():
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.part"]

@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import json
+
 import jax
 import numpy as np
 import pytest
 
 from halo_mdn.sampling import CheckpointError
-from halo_mdn.sampling.nuts.checkpoint import fingerprint_of, load_checkpoint, save_checkpoint
+from halo_mdn.sampling.nuts.checkpoint import (
+    FORMAT,
+    fingerprint_of,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 ARRAYS = {"x": np.arange(5.0), "done": np.array(3)}
 FINGERPRINT = {"seed": 1, "grid": [8, 8, 8], "scale": 10.0}
@@ -94,3 +101,19 @@ def test_fingerprint_sees_values_shapes_and_types():
     }
     assert len(prints) == 5
     assert fingerprint_of({"a": base}) == fingerprint_of({"a": jax.numpy.asarray(base)})
+
+
+@pytest.mark.parametrize("edit", [{"done": np.array(2)}, {"x": np.arange(5.0) + 1e-15}])
+def test_numbers_that_were_changed_by_hand_are_noticed(stored, edit):
+    with np.load(stored) as content:
+        arrays = {name: content[name] for name in content.files}
+    np.savez(stored, **{**arrays, **edit})
+    with pytest.raises(CheckpointError, match="not those that were written"):
+        load_checkpoint(stored, FINGERPRINT)
+
+
+def test_a_checkpoint_of_version_0_1_0_is_read(stored):
+    """It states no digest of its numbers."""
+    header = {"format": FORMAT, "fingerprint": FINGERPRINT}
+    np.savez(stored, **ARRAYS, header=np.array(json.dumps(header)))
+    assert load_checkpoint(stored, FINGERPRINT)["done"] == 3

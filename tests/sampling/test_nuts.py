@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from halo_mdn.sampling import (
     change_coordinates,
     run_nuts,
 )
+from halo_mdn.sampling.nuts.checkpoint import load_checkpoint, save_checkpoint
 
 SHORT = NutsSettings(
     num_chains=2, num_warmup=70, num_samples=50, chunk_size=20, whiten=False, adapt_mass=True
@@ -85,14 +87,8 @@ def numpyro_reference(chain_method, *, settings=SHORT, whiten=False):
 
 
 def run(settings=SHORT, **options):
-    return run_nuts(
-        curved,
-        (DATA,),
-        start=make_start(settings.num_chains),
-        key=jax.random.key(3),
-        settings=settings,
-        **options,
-    )
+    options.setdefault("start", make_start(settings.num_chains))
+    return run_nuts(curved, (DATA,), key=jax.random.key(3), settings=settings, **options)
 
 
 def changed(**changes):
@@ -275,6 +271,44 @@ def test_checkpoint_of_another_run_is_refused_by_name(tmp_path):
             checkpoint=path,
             resume=True,
         )
+
+
+def test_a_checkpoint_of_other_chains_is_refused(tmp_path):
+    path = tmp_path / "checkpoint.npz"
+    save_checkpoint(path, {f"start_{k}": x for k, x in make_start(2).arrays().items()}, {})
+    with pytest.raises(CheckpointError, match="it has 2 chains, num_chains is 3 now"):
+        run(changed(num_chains=3), start=None, checkpoint=path, resume=True)
+
+
+def test_a_checkpoint_that_was_edited_is_refused(tmp_path):
+    path, program = tmp_path / "checkpoint.npz", Program()
+    settings = changed(num_warmup=4, num_samples=4, chunk_size=4)
+    run(settings, checkpoint=path, program=program)
+    kept = path.read_bytes()
+    arrays, header = load_checkpoint(path), json.loads(str(np.load(path)["header"]))
+    longer = replace(settings, num_samples=6)
+    assert run(longer, checkpoint=path, resume=True, program=program).params.shape[1] == 6
+
+    def with_nan(name):
+        array = arrays[name].copy()
+        array.flat[-1] = np.nan
+        return {name: array}
+
+    edits = [
+        ({"done": np.array(-5)}, "holds -5 draws per chain"),
+        ({"done": np.array(7)}, "says 7 draws of 2 chains and does not hold them"),
+        ({"done": np.arange(2)}, "has no clock"),
+        ({"rows_params": arrays["rows_params"][:1]}, "does not hold them"),
+        (with_nan("rows_params"), "draws that are not numbers"),
+        (with_nan("state_0001"), "draws that are not numbers"),
+        (with_nan("start_location"), "start that is not finite"),
+    ]
+    for edit, complaint in edits:
+        save_checkpoint(path, {**arrays, **edit}, header["fingerprint"])
+        with pytest.raises(CheckpointError, match=complaint):
+            run(longer, start=None, checkpoint=path, resume=True, program=program)
+    path.write_bytes(kept)
+    assert run(longer, checkpoint=path, resume=True, program=program).params.shape[1] == 6
 
 
 def test_start_that_does_not_fit_is_refused():

@@ -6,8 +6,6 @@ Every number travels with its unit and convention; ``docs/file_format.md`` lists
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy as np
 
 from halo_mdn.errors import InputError
 from halo_mdn.field.grid import Grid
+from halo_mdn.files import write_hdf5
 
 FORMAT = "halo_mdn exchange"
 VERSION = 1
@@ -95,23 +94,7 @@ def write_exchange(path: Path, content: Exchange, *, overwrite: bool = False) ->
     _check(content, "the content for " + str(path))
     if path.exists() and not overwrite:
         raise InputError(f"{path} exists already: choose another name or allow overwriting")
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        os.close(handle)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from None
-    try:
-        with h5py.File(name, "w") as file:
-            _write(file, content)
-        # mkstemp makes files for the owner alone; give what any other new file would get.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)
-        os.replace(name, path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error}") from None
-    finally:
-        Path(name).unlink(missing_ok=True)
+    write_hdf5(path, lambda file: _write(file, content))
 
 
 def read_exchange(path: Path) -> Exchange:

@@ -100,6 +100,11 @@ class Chains:
         parts = [jax.tree.leaves(s.adapt_state.inverse_mass_matrix)[0] for s in self.states]
         return np.asarray(parts[0]) if self.batched else np.stack([np.asarray(x) for x in parts])
 
+    def positions(self) -> list[np.ndarray]:
+        """Where the chains are, in the sampler's coordinates, and their potential energies."""
+        leaves = jax.tree.leaves([(state.z, state.potential_energy) for state in self.states])
+        return [np.asarray(leaf) for leaf in leaves]
+
     def export_states(self) -> dict[str, np.ndarray]:
         """The exact state of all chains as plain arrays."""
         leaves = [_plain(leaf) for state in self.states for leaf in jax.tree.leaves(state)]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +12,8 @@ from typing import Any
 
 import jax
 import numpy as np
+
+from halo_mdn.files import write_file
 
 FORMAT = "halo_mdn NUTS checkpoint 1"
 
@@ -43,19 +45,17 @@ def save_checkpoint(
         What to keep.
     fingerprint
         What must be the same when the run goes on; values that JSON can hold.
+
+    Raises
+    ------
+    WriteError
+        If it cannot be written; the checkpoint before it is as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    header = json.dumps({"format": FORMAT, "fingerprint": dict(fingerprint)}, sort_keys=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as stream:
-            np.savez(stream, **{**arrays, "header": np.array(header)})  # type: ignore[arg-type]
-            stream.flush()
-            # Else a power cut may keep the new name and lose the content.
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    header = {"format": FORMAT, "fingerprint": dict(fingerprint), "content": _digest(arrays)}
+    text = np.array(json.dumps(header, sort_keys=True))
+    memory = io.BytesIO()
+    np.savez(memory, **{**arrays, "header": text})  # type: ignore[arg-type]
+    write_file(path, memory.getbuffer())
 
 
 def load_checkpoint(
@@ -78,8 +78,8 @@ def load_checkpoint(
     Raises
     ------
     CheckpointError
-        If the file is missing, damaged, or its fingerprint differs; the message names every
-        difference.
+        If the file is missing, damaged, changed since it was written, or its fingerprint differs;
+        the message names every difference.
     """
     if not path.is_file():
         raise CheckpointError(f"There is no checkpoint at {path}; start without resuming.")
@@ -94,6 +94,8 @@ def load_checkpoint(
                 f"{path} has format {header['format']!r}, expected {FORMAT!r}; it was written by "
                 "another version: finish the run there, or start afresh without resuming."
             )
+        if header.get("content", digest := _digest(arrays)) != digest:  # version 0.1 states none
+            raise ValueError("its numbers are not those that were written")
     except CheckpointError:
         raise
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
@@ -104,6 +106,11 @@ def load_checkpoint(
     if fingerprint is not None:
         _check_same_run(path, found, json.loads(json.dumps(dict(fingerprint))))
     return arrays
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """What changes with any number, name, shape or type."""
+    return fingerprint_of([(np.array(name), arrays[name]) for name in sorted(arrays)])
 
 
 def _check_same_run(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:

@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 SECONDS_PER_REPORT = 1.0  # how long a stretch should take between two looks at progress and Ctrl-C
 # May differ between the two halves of a resumed run without changing a single draw.
 FREE_SETTINGS = ("num_samples", "chunk_size", "target_ess", "target_rhat")
+_DAMAGED = "it was changed or is damaged: delete it and start afresh without resuming"
 
 
 def run_nuts(
@@ -107,6 +108,8 @@ def run_nuts(
                 "resuming."
             )
         start = stored_start(saved)
+    if saved is not None:
+        _check_stored_start(start, settings, saved)
     _check_start(start, settings)
     run = _Run(
         model,
@@ -277,7 +280,12 @@ class _Run:
 
     def restore(self, checkpoint: Path) -> None:
         arrays = load_checkpoint(checkpoint, self.fingerprint)
-        done = int(arrays["done"])
+        try:
+            done, seconds = int(arrays["done"]), float(arrays["seconds"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{checkpoint} has no clock ({error}); {_DAMAGED}.") from None
+        if done < 0:
+            raise CheckpointError(f"{checkpoint} holds {done} draws per chain; {_DAMAGED}.")
         if done > self.total:
             raise CheckpointError(
                 f"{checkpoint} already holds {done} draws per chain, warm-up included, more "
@@ -289,15 +297,32 @@ class _Run:
         except (KeyError, ValueError) as error:
             raise CheckpointError(f"{checkpoint} does not fit this run: {error}.") from error
         stored = {k[len("rows_") :]: v for k, v in arrays.items() if k.startswith("rows_")}
+        self.check_rows(stored, done, checkpoint)
         if stored:
             if self.monitor is not None:
                 stored["monitored"] = self.monitor(stored["params"])
             else:
                 stored.pop("monitored", None)
             self.append(stored)
-        self.seconds_before = float(arrays["seconds"])
+        self.seconds_before = seconds
         self.follow_convergence()
         logger.info("resumed from %s after %d of %d draws", checkpoint, done, self.total)
+
+    def check_rows(self, rows: Rows, done: int, checkpoint: Path) -> None:
+        """Refuse draws that no run can have stored."""
+        wanted = (self.settings.num_chains, done)
+        odd = [name for name, x in rows.items() if x.shape[:2] != wanted]
+        if odd or (done > 0) != bool(rows):
+            raise CheckpointError(
+                f"{checkpoint} says {done} draws of {wanted[0]} chains and does not hold them "
+                f"({', '.join(odd) or 'no draws'}); {_DAMAGED}."
+            )
+        numbers = [
+            *(x for name, x in rows.items() if name != "monitored"),
+            *self.chains.positions(),
+        ]
+        if not all(np.isfinite(x).all() for x in numbers):
+            raise CheckpointError(f"{checkpoint} holds draws that are not numbers; {_DAMAGED}.")
 
     def result(self) -> Draws:
         warmup = self.settings.num_warmup
@@ -325,6 +350,17 @@ def _check_start(start: Start, settings: NutsSettings) -> None:
         )
     if not np.all(np.isfinite(start.position)):
         raise ValueError("a chain start is not finite; make the start with find_start.")
+
+
+def _check_stored_start(start: Start, settings: NutsSettings, checkpoint: Path) -> None:
+    num_chains = len(start.position)
+    if num_chains != settings.num_chains:
+        raise CheckpointError(
+            f"{checkpoint} belongs to another run: it has {num_chains} chains, num_chains is "
+            f"{settings.num_chains} now. Restore that, or start afresh without resuming."
+        )
+    if not all(np.isfinite(x).all() for x in (start.position, start.location, start.inverse_mass)):
+        raise CheckpointError(f"{checkpoint} holds a start that is not finite; {_DAMAGED}.")
 
 
 def stored_start(checkpoint: Path) -> Start:
