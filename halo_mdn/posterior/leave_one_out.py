@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import logsumexp
 
-from halo_mdn.posterior.quiet_arviz import arviz_module, quiet
+from halo_mdn.posterior.quiet_arviz import arviz_data, arviz_module, quiet
 
 
 class LeaveOneOut(NamedTuple):
@@ -41,9 +41,7 @@ def leave_one_out(log_likelihood: xr.DataArray) -> LeaveOneOut:
         Such as that of the group ``log_likelihood`` of a container.
     """
     arviz = arviz_module()
-    tree = xr.DataTree.from_dict({"/log_likelihood": log_likelihood.to_dataset(name="blocks")})
-    # ArviZ 0.23 has a container of its own.
-    data = arviz.from_datatree(tree) if hasattr(arviz, "from_datatree") else tree
+    data = arviz_data({"/log_likelihood": log_likelihood.to_dataset(name="blocks")})
     draws = log_likelihood.sizes["chain"] * log_likelihood.sizes["draw"]
     with quiet():
         ess = np.nan_to_num(

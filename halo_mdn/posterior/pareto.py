@@ -1,4 +1,4 @@
-"""Pareto-smoothed importance weights.
+"""Pareto-smoothed importance weights, by ArviZ.
 
 A few huge importance weights spoil every average. Their tail follows a generalised Pareto
 distribution, so the largest weights are replaced by quantiles of one that is fitted to them
@@ -9,10 +9,12 @@ result: above 0.7 the draws are too far from the target.
 from __future__ import annotations
 
 import numpy as np
+import xarray as xr
 from scipy.special import logsumexp
 
+from halo_mdn.posterior.quiet_arviz import arviz_module, quiet
+
 RELIABLE = 0.7  # largest shape of a tail that averages survive
-_LEAST_TAIL = 5  # weights, to fit two numbers to
 
 
 def smoothed_log_weights(log_ratio: np.ndarray) -> tuple[np.ndarray, float]:
@@ -29,51 +31,22 @@ def smoothed_log_weights(log_ratio: np.ndarray) -> tuple[np.ndarray, float]:
         Where the tail has too few values of its own to be fitted, the weights are as given; k is
         then infinite, or minus infinity if all weights are the same.
     """
-    log_weight = np.array(log_ratio, dtype=float) - np.max(log_ratio)
-    order, size = np.argsort(log_weight), len(log_weight)
-    tail = order[size - int(np.ceil(min(0.2 * size, 3 * np.sqrt(size)))) :]
-    below = order[size - len(tail) - 1] if len(tail) < size else order[0]
-    cutoff = np.exp(max(log_weight[below], np.log(np.finfo(float).tiny)))
-    excess = np.exp(log_weight[tail]) - cutoff
-    if np.ptp(log_weight) == 0:
-        return log_weight - logsumexp(log_weight), -np.inf
-    tail, excess = tail[excess > 0], excess[excess > 0]
-    if len(tail) < _LEAST_TAIL:
-        return log_weight - logsumexp(log_weight), np.inf
-    shape, scale = pareto_fit(excess)
-    levels = (np.arange(len(tail)) + 0.5) / len(tail)
-    smooth = np.log(cutoff + pareto_quantile(levels, shape, scale))
-    log_weight[tail] = np.minimum(smooth, 0.0)  # no larger than the largest one that was drawn
-    return log_weight - logsumexp(log_weight), shape
+    as_given = np.asarray(log_ratio, dtype=float) - logsumexp(log_ratio)
+    if np.ptp(as_given) == 0:
+        return as_given, -np.inf
+    log_weight, shape = _by_arviz(as_given)
+    return (log_weight, shape) if np.isfinite(shape) else (as_given, np.inf)
 
 
-def pareto_fit(values: np.ndarray) -> tuple[float, float]:
-    """Shape and scale of a generalised Pareto distribution.
-
-    The estimator of Zhang & Stephens 2009 (Technometrics 51, 316): a posterior mean over a grid
-    of b = -shape / scale, with the weak prior of Vehtari et al. that pulls the shape to 1/2 as ten
-    more values would.
-
-    Parameters
-    ----------
-    values : array (T,)
-        Positive and in increasing order.
-    """
-    size = len(values)
-    num = 30 + int(np.sqrt(size))
-    quartile = values[int(size / 4 + 0.5) - 1]
-    grid = 1 / values[-1] + (1 - np.sqrt(num / (np.arange(num) + 0.5))) / (3 * quartile)
-    shapes = np.log1p(-grid[:, None] * values).mean(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        log_likelihood = size * (np.log(-grid / shapes) - shapes - 1)
-    usable = np.isfinite(log_likelihood)
-    weight = np.exp(log_likelihood[usable] - logsumexp(log_likelihood[usable]))
-    b = float(weight @ grid[usable])
-    shape = float(np.log1p(-b * values).mean())
-    return (size * shape + 5) / (size + 10), -shape / b
-
-
-def pareto_quantile(levels: np.ndarray, shape: float, scale: float) -> np.ndarray:
-    """Quantiles of the generalised Pareto distribution of values above zero."""
-    exponent = -np.log1p(-levels)
-    return scale * (exponent if abs(shape) < 1e-12 else np.expm1(shape * exponent) / shape)
+def _by_arviz(log_ratio: np.ndarray) -> tuple[np.ndarray, float]:
+    arviz = arviz_module()
+    with quiet():
+        if hasattr(arviz, "psislw"):
+            log_weight, shape = arviz.psislw(log_ratio)
+            return log_weight, float(shape)
+        minus = xr.DataArray(-log_ratio, dims="draw")  # ArviZ 1 takes what is left out of ln L
+        try:
+            weights, shape = minus.azstats.psislw(dim="draw")
+        except ValueError:  # its word for a tail that cannot be fitted
+            return log_ratio, np.inf
+        return weights.values, float(shape)

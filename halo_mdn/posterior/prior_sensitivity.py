@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy.special import xlogy
 
 from halo_mdn.posterior.compression import compression_findings
 from halo_mdn.posterior.container import FUNCTION_NAMES
-from halo_mdn.posterior.pareto import smoothed_log_weights
+from halo_mdn.posterior.quiet_arviz import arviz_data, arviz_module, quiet
 from halo_mdn.posterior.verdict import ESS_CARE, Row
 
 POWER = 1.01
@@ -28,7 +27,7 @@ _NAMED = 6  # quantities that a sentence lists
 
 
 def sensitivity(draws: np.ndarray, log_component: np.ndarray) -> np.ndarray:
-    """Sensitivity of marginals to the power of a component of the posterior density.
+    """Sensitivity of marginals to the power of a component of the posterior density, by ArviZ.
 
     Parameters
     ----------
@@ -41,42 +40,23 @@ def sensitivity(draws: np.ndarray, log_component: np.ndarray) -> np.ndarray:
     -------
     array (Q,)
         Mean distance between the marginals at powers 1.01 and 1/1.01 and those at power 1, per
-        doubling of the power.
+        doubling of the power. NaN where the draws are too few, or too few of them differ.
     """
-    distance = np.zeros(draws.shape[1])
-    for power in (POWER, 1 / POWER):
-        log_weight, _ = smoothed_log_weights((power - 1) * (log_component - log_component.max()))
-        distance += cumulative_distance(draws, np.exp(log_weight))
-    return distance / (2 * np.log2(POWER))
-
-
-def cumulative_distance(draws: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Cumulative Jensen-Shannon distance, in [0, 1], of each marginal from its weighted self.
-
-    Parameters
-    ----------
-    draws : array (S, Q)
-    weight : array (S,)
-        Sums to one.
-
-    Returns
-    -------
-    array (Q,)
-        The larger of the distances of the distribution and survival functions: one of them alone
-        would not treat both tails alike.
-    """
-    order = np.argsort(draws, axis=0)
-    width = np.diff(np.take_along_axis(draws, order, axis=0), axis=0)
-    plain = (np.arange(1, len(draws)) / len(draws))[:, None]
-    weighted = np.minimum(np.cumsum(weight[order], axis=0)[:-1], 1.0)
-    return np.maximum(_distance(plain, weighted, width), _distance(1 - plain, 1 - weighted, width))
-
-
-def _distance(p: np.ndarray, q: np.ndarray, width: np.ndarray) -> np.ndarray:
-    middle = 0.5 * (p + q)
-    divergence = xlogy(p, p / middle) + xlogy(q, q / middle)
-    total, bound = (width * divergence).sum(axis=0) / np.log(2), (width * (p + q)).sum(axis=0)
-    return np.sqrt(np.maximum(total, 0) / np.where(bound > 0, bound, 1))
+    if np.ptp(log_component) == 0:
+        return np.zeros(draws.shape[1])
+    arviz = arviz_module()
+    posterior = xr.Dataset({"draws": (("chain", "draw", "quantity"), draws[None])})
+    component = xr.Dataset({"component": (("chain", "draw"), log_component[None])})
+    data = arviz_data({"/posterior": posterior, "/log_prior": component})
+    try:
+        with quiet():
+            if hasattr(arviz, "psense"):
+                found = arviz.psense(data, group="prior", alphas=(1 / POWER, POWER))
+            else:
+                found = arviz.psens(data, component="prior", delta=POWER - 1)
+    except ValueError:  # of ArviZ 1: no tail of weights to smooth
+        return np.full(draws.shape[1], np.nan)
+    return np.asarray(found["draws"], dtype=float)
 
 
 def log_components(posterior: xr.DataTree) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:

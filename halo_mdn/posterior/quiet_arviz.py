@@ -7,8 +7,10 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
 import numpy as np
+import xarray as xr
 
 
 def arviz_module() -> ModuleType:
@@ -17,6 +19,12 @@ def arviz_module() -> ModuleType:
         warnings.simplefilter("ignore")
         import arviz
     return arviz
+
+
+def arviz_data(groups: dict[str, xr.Dataset]) -> Any:
+    """Groups, such as ``"/posterior"``, in the container that this ArviZ works on."""
+    arviz, tree = arviz_module(), xr.DataTree.from_dict(groups)
+    return arviz.from_datatree(tree) if hasattr(arviz, "from_datatree") else tree  # 0.23, or 1
 
 
 @contextmanager
