@@ -110,15 +110,29 @@ def _described(module: str, node: Definition) -> str:
 def _signature(module: str, node: Definition) -> str:
     """The lines of the source before the docstring; of a class, its fields too."""
     lines = _path(module).read_text(encoding="utf-8").splitlines()
-    decorators = [x for x in node.decorator_list if not ast.unparse(x).startswith("partial(")]
+    decorators = [x for x in node.decorator_list if not _is_registration(x)]
     parts = [ast.get_source_segment("\n".join(lines), x) for x in decorators]
     head = [f"@{part}" for part in parts] + lines[node.lineno - 1 : node.body[0].lineno - 1]
     if isinstance(node, ast.ClassDef):
         for field in node.body:
             if isinstance(field, ast.AnnAssign) and not ast.unparse(field.target).startswith("_"):
-                head += lines[field.lineno - 1 : field.end_lineno]
+                head.append(_field("\n".join(lines), field))
     indent = " " * node.col_offset
     return dedent("\n".join(indent * line.startswith("@") + line for line in head)).rstrip(":")
+
+
+def _is_registration(decorator: ast.expr) -> bool:
+    return "register_dataclass" in ast.unparse(decorator)
+
+
+def _field(source: str, field: ast.AnnAssign) -> str:
+    """A field with its default, without the help text and limits of a setting."""
+    default = field.value
+    if isinstance(default, ast.Call) and ast.unparse(default.func) in ("setting", "field"):
+        named = [word.value for word in default.keywords if word.arg == "default"]
+        default = (default.args or named or [None])[0]
+    shown = "" if default is None else f" = {ast.get_source_segment(source, default)}"
+    return f"    {field.target.id}: {ast.get_source_segment(source, field.annotation)}{shown}"
 
 
 def _markdown(text: str) -> str:
@@ -127,7 +141,8 @@ def _markdown(text: str) -> str:
     text = re.sub(r"::$", ":", text, flags=re.MULTILINE)
     prose, *sections = re.split(r"^(\w+)\n-{3,}\n", text, flags=re.MULTILINE)
     for title, body in zip(sections[::2], sections[1::2], strict=True):
-        prose += f"**{title}**\n\n{_items(body)}\n\n"
+        shown = f"```pycon\n{body.strip()}\n```" if title == "Examples" else _items(body)
+        prose += f"**{title}**\n\n{shown}\n\n"
     return prose.strip()
 
 

@@ -31,6 +31,7 @@ from halo_mdn.field.kernels import (
 )
 from halo_mdn.halos.mass_function import Mixture
 from halo_mdn.halos.special import log_softplus
+from halo_mdn.setting_field import setting
 
 HEADS = ("amplitude", "mean", "width")
 
@@ -74,19 +75,31 @@ class NeuralBias(Bias):
         If a setting is out of range.
     """
 
-    kernel_size: int | tuple[int, int, int] = 3
-    multipoles: tuple[int, ...] = (0,)
-    grouping: Grouping = "radius"
-    filters: int = 1
-    hidden_layers: tuple[int, ...] = ()
-    components: int = 2
-    ordering: Literal["relu", "softplus"] = "relu"
-    mass_threshold: float = 2e12
-    amplitude_offset: float = log(1e-3)
-    width_offset: float = log(1e3)
-    density_floor: float = 0.0
-    prior_mean: float | tuple[float, ...] = 0.0
-    prior_scale: float | tuple[float, ...] = 10.0
+    kernel_size: int | tuple[int, int, int] = setting(
+        3, "voxels per side of the kernel, odd; one number or one per axis", minimum=1
+    )
+    multipoles: tuple[int, ...] = setting((0,), "multipoles of the kernel, 0 first", minimum=0)
+    grouping: Grouping = setting(
+        "radius", "kernel cells that share a weight: at the same radius, or in one cubic orbit"
+    )
+    filters: int = setting(1, "number of kernels", minimum=1)
+    hidden_layers: tuple[int, ...] = setting((), "widths of hidden layers, such as 4,4", minimum=1)
+    components: int = setting(2, "components of the mass mixture", minimum=1)
+    ordering: Literal["relu", "softplus"] = setting(
+        "relu", "function that keeps the means in order"
+    )
+    mass_threshold: float = setting(2e12, "smallest halo mass that is modelled, Msun/h", above=0.0)
+    amplitude_offset: float = setting(log(1e-3), "added to the amplitudes' pre-activation; ln 1e-3")
+    width_offset: float = setting(log(1e3), "added to the widths' pre-activation; ln 1e3")
+    density_floor: float = setting(
+        0.0, "smallest allowed 1 + delta; 0 means none, and delta <= -1 is an error", minimum=0.0
+    )
+    prior_mean: float | tuple[float, ...] = setting(
+        0.0, "mean of the Normal prior: one number, or one per parameter"
+    )
+    prior_scale: float | tuple[float, ...] = setting(
+        10.0, "width of the Normal prior: one number, or one per parameter", above=0.0
+    )
 
     def __post_init__(self) -> None:
         size = np.ravel(self.kernel_size)

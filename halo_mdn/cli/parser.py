@@ -85,8 +85,7 @@ def given_settings(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def _help(kind: Any, spec: Field[Any]) -> str:
-    expected = " | ".join(spec.metadata["choices"]) or describe(kind)
-    text = f"{spec.metadata['help']} ({expected}; default: {_shown(spec.default)})"
+    text = f"{spec.metadata['help']} ({describe(kind)}; default: {_shown(spec.default)})"
     return text.replace("%", "%%")
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,19 +24,23 @@ from halo_mdn.io.formats.exchange import write_exchange
 from halo_mdn.mocks.universe import as_exchange, make_mock
 from halo_mdn.progress import Display
 
-_FLAGS: dict[str, tuple[type, float | int | str, str]] = {
+_COSMOLOGY = ("omega_m", "omega_b", "h", "n_s", "sigma8")
+
+
+def _flag_of(owner: type, name: str) -> tuple[type, Any, str]:
+    spec = next(spec for spec in fields(owner) if spec.name == name)
+    return type(spec.default), spec.default, spec.metadata["help"]
+
+
+_FLAGS: dict[str, tuple[type, Any, str]] = {
     "seed": (int, 0, "seed of initial conditions and halos"),
     "cells": (int, 64, "cells of the density per side"),
     "box_size": (float, 250.0, "side of the box, Mpc/h"),
     "redshift": (float, 0.0, "redshift of density and halos"),
-    "order": (int, 2, "order of Lagrangian perturbation theory, 1 or 2"),
-    "supersampling": (int, 2, "particles per cell of the white noise and side"),
+    "order": _flag_of(Lpt, "order"),
+    "supersampling": _flag_of(Lpt, "supersampling"),
     "modes": (int, 0, "cells of the white noise per side; 0: as many as the density's"),
-    "omega_m": (float, 0.3111, "density of matter"),
-    "omega_b": (float, 0.049, "density of baryons"),
-    "h": (float, 0.6766, "Hubble constant, 100 km/s/Mpc"),
-    "n_s": (float, 0.9665, "slope of the primordial spectrum"),
-    "sigma8": (float, 0.8102, "rms linear overdensity in 8 Mpc/h at redshift 0"),
+    **{name: _flag_of(Cosmology, name) for name in _COSMOLOGY},
     "params": (str, "", "the 17 bias parameters (.npy or .npz); empty: the documented ones"),
 }
 
@@ -70,8 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     bias = NeuralBias()
     params = _params(arguments.params, bias)
     lpt = _lpt(arguments)
-    names = ("omega_m", "omega_b", "h", "n_s", "sigma8")
-    cosmology = Cosmology(**{name: getattr(arguments, name) for name in names})
+    cosmology = Cosmology(**{name: getattr(arguments, name) for name in _COSMOLOGY})
     device = set_up_jax(RuntimeConfig())
     display = Display()
     display.say(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from halo_mdn.config import RuntimeConfig
-from halo_mdn.config.schema import setting
+from halo_mdn.field.cosmology import Cosmology
+from halo_mdn.field.lpt import Lpt
+from halo_mdn.setting_field import setting, setting_of
 
 
 @dataclass(frozen=True)
@@ -37,22 +40,20 @@ class LptSettings:
     """The forward model of the density."""
 
     redshift: float = setting(0.0, "used where no file states one", minimum=0.0)
-    order: int = setting(2, "order of Lagrangian perturbation theory, 1 or 2", minimum=1)
-    supersampling: int = setting(2, "particles per cell and side", minimum=1)
-    precision: str = setting(
-        "float64", "of the forward model alone", choices=("float64", "float32")
-    )
+    order: int = setting_of(Lpt, "order")
+    supersampling: int = setting_of(Lpt, "supersampling")
+    precision: Literal["float64", "float32"] = setting("float64", "of the forward model alone")
 
 
 @dataclass(frozen=True)
 class CosmologySettings:
     """Flat LCDM; each `_width` above 0 frees its parameter, with a Gaussian prior."""
 
-    omega_m: float = setting(0.3111, "density of matter", above=0.0)
-    omega_b: float = setting(0.049, "density of baryons", above=0.0)
-    h: float = setting(0.6766, "Hubble constant, 100 km/s/Mpc", above=0.0)
-    n_s: float = setting(0.9665, "slope of the primordial spectrum", above=0.0)
-    sigma8: float = setting(0.8102, "rms linear overdensity in 8 Mpc/h", above=0.0)
+    omega_m: float = setting_of(Cosmology, "omega_m")
+    omega_b: float = setting_of(Cosmology, "omega_b")
+    h: float = setting_of(Cosmology, "h")
+    n_s: float = setting_of(Cosmology, "n_s")
+    sigma8: float = setting_of(Cosmology, "sigma8")
     sigma8_width: float = setting(0.0, "prior width of sigma8; 0: fixed", minimum=0.0)
     omega_m_width: float = setting(0.0, "prior width of omega_m; 0: fixed", minimum=0.0)
 
@@ -70,11 +71,10 @@ class JointStart:
 class JointSampler:
     """The sampler."""
 
-    method: str = setting(
+    method: Literal["nuts", "mclmc", "blocks"] = setting(
         "blocks",
         "blocks: trajectories of all, in turn with some of the bias alone; nuts: all together; "
         "mclmc: the same, without Metropolis steps",
-        choices=("nuts", "mclmc", "blocks"),
     )
     num_chains: int = setting(2, "independent chains, each on its own thread", minimum=1)
     num_warmup: int = setting(

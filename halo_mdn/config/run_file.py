@@ -145,7 +145,10 @@ def _assemble(schema: type[Schema], values: Mapping[str, Any]) -> Schema:
         if is_dataclass(kinds[spec.name]):
             head = f"{spec.name}."
             own = {n.removeprefix(head): v for n, v in values.items() if n.startswith(head)}
-            parts[spec.name] = kinds[spec.name](**own)  # type: ignore[operator]
+            try:
+                parts[spec.name] = kinds[spec.name](**own)  # type: ignore[operator]
+            except ValueError as error:  # settings that check themselves
+                raise InputError(f"[{spec.name}]: {error}") from None
         elif spec.name in values:
             parts[spec.name] = values[spec.name]
     return schema(**parts)

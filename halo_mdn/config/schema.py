@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Literal
+
+from halo_mdn.bias.neural import NeuralBias
+from halo_mdn.field.kernels import Grouping
+from halo_mdn.sampling.nuts.settings import NutsSettings
+from halo_mdn.setting_field import numbers_of, setting, setting_of
 
 EXAMPLE = "example"
 NOT_PATHS = ("", EXAMPLE, "user", "none")
-
-
-def setting(
-    default: Any,
-    help: str,
-    *,
-    choices: Sequence[str] = (),
-    minimum: float | None = None,
-    above: float | None = None,
-    path_suffix: str | None = None,
-) -> Any:
-    """A dataclass field that knows its help text and which values it accepts.
-
-    A text that ends with `path_suffix` is a path, made absolute when it is read; "" means always.
-    """
-    limits = {"choices": tuple(choices), "minimum": minimum, "above": above}
-    return field(default=default, metadata={"help": help, "path_suffix": path_suffix, **limits})
 
 
 @dataclass(frozen=True)
@@ -41,11 +28,10 @@ class DataConfig:
     field_key: str = setting(
         "", "name of the array in a .npz or other HDF5 field; empty if it is the only one"
     )
-    field_points: str = setting(
+    field_points: Literal["auto", "centres", "corners"] = setting(
         "auto",
         "where the field's values lie, at centres or at corners (lowest x, y, z) of voxels; auto: "
         "corners for a BORG file, centres for others",
-        choices=("auto", "centres", "corners"),
     )
     catalogue: tuple[str, ...] = setting(
         (EXAMPLE,),
@@ -73,10 +59,8 @@ class DataConfig:
         "x, y, z of the box's lowest corner in the catalogue's positions, Mpc/h; empty: what a "
         "BORG run states, else 0,0,0",
     )
-    boundary: str = setting(
-        "periodic",
-        "periodic for a full simulation box; interior leaves out voxels at the border",
-        choices=("periodic", "interior"),
+    boundary: Literal["periodic", "interior"] = setting(
+        "periodic", "periodic for a full simulation box; interior leaves out voxels at the border"
     )
     length_unit: float | None = setting(
         None,
@@ -86,13 +70,11 @@ class DataConfig:
     )
     mass_unit: float = setting(1.0, "what a mass of 1 in the file is, in Msun/h", above=0.0)
     mass_is_log10: bool = setting(False, "the file holds log10 of the masses in units of mass_unit")
-    mass_threshold: float = setting(2e12, "smallest halo mass that is modelled, Msun/h", above=0.0)
-    below_threshold: str = setting(
-        "error", "what to do with halos below the threshold", choices=("error", "drop")
+    mass_threshold: float = setting_of(NeuralBias, "mass_threshold")
+    below_threshold: Literal["error", "drop"] = setting(
+        "error", "what to do with halos below the threshold"
     )
-    density_floor: float = setting(
-        0.0, "smallest allowed 1 + delta; 0 means none, and delta <= -1 is an error", minimum=0.0
-    )
+    density_floor: float = setting_of(NeuralBias, "density_floor")
     completeness: str = setting(
         "",
         "file with the fraction of halos observed per voxel, on the field's grid",
@@ -120,31 +102,17 @@ class ModelConfig:
     name: str = setting(
         "neural_bias", "a model in models/, or the path of your own copy (.py)", path_suffix=".py"
     )
-    kernel_size: tuple[int, ...] = setting(
-        (3,), "voxels per side of the kernel, odd; one number or one per axis", minimum=1
-    )
-    multipoles: tuple[int, ...] = setting((0,), "multipoles of the kernel, 0 first", minimum=0)
-    grouping: str = setting(
-        "radius",
-        "kernel cells that share a weight: at the same radius, or in one cubic orbit",
-        choices=("radius", "orbit"),
-    )
-    filters: int = setting(1, "number of kernels", minimum=1)
-    hidden_layers: tuple[int, ...] = setting((), "widths of hidden layers, such as 4,4", minimum=1)
-    components: int = setting(2, "components of the mass mixture", minimum=1)
-    ordering: str = setting(
-        "relu", "function that keeps the means in order", choices=("relu", "softplus")
-    )
-    amplitude_offset: float = setting(
-        -6.907755278982137, "added to the amplitudes' pre-activation; ln 1e-3"
-    )
-    width_offset: float = setting(6.907755278982137, "added to the widths' pre-activation; ln 1e3")
-    prior_mean: tuple[float, ...] = setting(
-        (0.0,), "mean of the Normal prior: one number, or one per parameter"
-    )
-    prior_scale: tuple[float, ...] = setting(
-        (10.0,), "width of the Normal prior: one number, or one per parameter", above=0.0
-    )
+    kernel_size: tuple[int, ...] = numbers_of(NeuralBias, "kernel_size")
+    multipoles: tuple[int, ...] = setting_of(NeuralBias, "multipoles")
+    grouping: Grouping = setting_of(NeuralBias, "grouping")
+    filters: int = setting_of(NeuralBias, "filters")
+    hidden_layers: tuple[int, ...] = setting_of(NeuralBias, "hidden_layers")
+    components: int = setting_of(NeuralBias, "components")
+    ordering: Literal["relu", "softplus"] = setting_of(NeuralBias, "ordering")
+    amplitude_offset: float = setting_of(NeuralBias, "amplitude_offset")
+    width_offset: float = setting_of(NeuralBias, "width_offset")
+    prior_mean: tuple[float, ...] = numbers_of(NeuralBias, "prior_mean")
+    prior_scale: tuple[float, ...] = numbers_of(NeuralBias, "prior_scale")
 
 
 @dataclass(frozen=True)
@@ -155,35 +123,21 @@ class StartConfig:
 
 
 @dataclass(frozen=True)
-class SamplerConfig:
+class SamplerConfig(NutsSettings):
     """NUTS, the No-U-Turn Sampler."""
 
-    num_chains: int = setting(4, "independent chains", minimum=1)
-    num_warmup: int = setting(500, "adaptation steps per chain, not kept", minimum=1)
-    num_samples: int = setting(1000, "draws kept per chain", minimum=4)
-    max_tree_depth: int = setting(10, "a trajectory has at most 2^this steps", minimum=1)
-    target_accept: float = setting(0.8, "acceptance to which the step size is tuned", above=0.0)
-    dense_mass: bool = setting(True, "a full mass matrix rather than a diagonal")
-    adapt_mass: bool = setting(True, "adapt the mass matrix, rather than keep the start's")
-    whiten: bool = setting(True, "sample in coordinates in which the start's curvature is one")
-    chunk_size: int = setting(50, "draws between two checkpoints and progress reports", minimum=1)
-    target_ess: float | None = setting(
-        None, "stop early once every identified function has this effective sample size", above=0.0
-    )
-    target_rhat: float = setting(
-        1.01, "largest R-hat at which target_ess may stop a run", above=1.0
-    )
-    likelihood: str = setting(
+    likelihood: Literal["exact", "compressed"] = setting(
         "exact",
         "exact; or compressed: the field reduced to some thousand weighted nodes, which is faster, "
         "and checked against the exact one at the end",
-        choices=("exact", "compressed"),
     )
-    chain_method: str = setting(
-        "parallel",
-        "parallel: one core per chain; vectorized: best on a GPU; sequential: least memory",
-        choices=("parallel", "vectorized", "sequential"),
-    )
+
+    @property
+    def nuts(self) -> NutsSettings:
+        """How to sample, without what is sampled."""
+        return NutsSettings(
+            **{spec.name: getattr(self, spec.name) for spec in fields(NutsSettings)}
+        )
 
 
 @dataclass(frozen=True)
@@ -201,12 +155,10 @@ class OutputConfig:
 class RuntimeConfig:
     """The machine: set before anything is computed."""
 
-    platform: str = setting(
-        "auto",
-        "device to compute on; auto takes a GPU if JAX finds one",
-        choices=("auto", "cpu", "gpu", "tpu"),
+    platform: Literal["auto", "cpu", "gpu", "tpu"] = setting(
+        "auto", "device to compute on; auto takes a GPU if JAX finds one"
     )
-    precision: str = setting("float64", "floating point numbers", choices=("float64", "float32"))
+    precision: Literal["float64", "float32"] = setting("float64", "floating point numbers")
     compile_cache: str = setting(
         "user",
         "folder that keeps compiled programs; user: in your cache folder; none: keep nothing",

@@ -6,7 +6,7 @@ import math
 import tomllib
 import types
 from dataclasses import Field
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 from halo_mdn.errors import InputError
 
@@ -19,9 +19,10 @@ def check_value(value: Any, kind: Any, spec: Field[Any], where: str) -> Any:
     value
         As read from TOML.
     kind
-        Declared type: bool, int, float, str, ``tuple[X, ...]`` or ``X | None``.
+        Declared type: bool, int, float, str, a ``Literal`` of texts, ``tuple[X, ...]`` or
+        ``X | None``.
     spec
-        The dataclass field, whose metadata holds choices and limits.
+        The dataclass field, whose metadata holds limits.
     where
         Name of the setting for the error message.
 
@@ -35,6 +36,8 @@ def check_value(value: Any, kind: Any, spec: Field[Any], where: str) -> Any:
     if get_origin(kind) is tuple:
         items = value if isinstance(value, list | tuple) else [value]
         return tuple(check_value(item, get_args(kind)[0], spec, where) for item in items)
+    if get_origin(kind) is Literal:
+        return _check_choice(value, get_args(kind), where)
     _check_type(value, kind, where)
     value = kind(value)
     _check_range(value, spec, where)
@@ -46,7 +49,7 @@ def parse_text(text: str, kind: Any, where: str) -> Any:
     inner = without_none(kind) if is_optional(kind) else kind
     if is_optional(kind) and text == "none":
         return text
-    if inner is str:
+    if inner is str or get_origin(inner) is Literal:
         return text
     if get_origin(inner) is tuple:
         items = [part.strip() for part in text.strip("[]").split(",") if part.strip()]
@@ -61,6 +64,8 @@ def describe(kind: Any) -> str:
     """A type in words."""
     if is_optional(kind):
         return describe(without_none(kind)) + " or none"
+    if get_origin(kind) is Literal:
+        return " | ".join(get_args(kind))
     if get_origin(kind) is tuple:
         return {int: "whole numbers", float: "numbers", str: "texts"}[get_args(kind)[0]]
     return {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]
@@ -76,6 +81,13 @@ def without_none(kind: Any) -> Any:
     return next(member for member in get_args(kind) if member is not type(None))
 
 
+def _check_choice(value: Any, choices: tuple[str, ...], where: str) -> Any:
+    _check_type(value, str, where)
+    if value not in choices:
+        raise InputError(f"{where} is {value!r}, expected one of: {', '.join(choices)}")
+    return value
+
+
 def _check_type(value: Any, kind: Any, where: str) -> None:
     accepted: Any = {bool: bool, int: int, float: (int, float), str: str}[kind]
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
@@ -83,9 +95,7 @@ def _check_type(value: Any, kind: Any, where: str) -> None:
 
 
 def _check_range(value: Any, spec: Field[Any], where: str) -> None:
-    choices, minimum, above = (spec.metadata[name] for name in ("choices", "minimum", "above"))
-    if choices and value not in choices:
-        raise InputError(f"{where} is {value!r}, expected one of: {', '.join(choices)}")
+    minimum, above = (spec.metadata[name] for name in ("minimum", "above"))
     if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{where} is {value}, expected a finite number")
     if minimum is not None and value < minimum:

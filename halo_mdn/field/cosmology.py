@@ -7,8 +7,7 @@ is from the simulations this package is compared with.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -17,17 +16,14 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from halo_mdn.errors import InputError
+from halo_mdn.setting_field import setting
 
 _GROWTH_NODES = 48  # Gauss-Legendre: rounding error in float64 for a <= 1
 _SIGMA_NODES = 4096  # of the trapezoidal rule in ln k: 1e-9 relative at R = 8 Mpc/h
 _SIGMA_RANGE = (1e-5, 1e2)  # wavenumbers in h/Mpc
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=("omega_m", "omega_b", "h", "n_s", "sigma8"),
-    meta_fields=("cmb_temperature",),
-)
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Cosmology:
     """Parameters of a flat LCDM universe; a pytree, so that gradients flow into them.
@@ -48,12 +44,14 @@ class Cosmology:
         In kelvin.
     """
 
-    omega_m: Array | float = 0.3111
-    omega_b: Array | float = 0.049
-    h: Array | float = 0.6766
-    n_s: Array | float = 0.9665
-    sigma8: Array | float = 0.8102
-    cmb_temperature: float = 2.7255
+    omega_m: Array | float = setting(0.3111, "density of matter", above=0.0)
+    omega_b: Array | float = setting(0.049, "density of baryons", above=0.0)
+    h: Array | float = setting(0.6766, "Hubble constant, 100 km/s/Mpc", above=0.0)
+    n_s: Array | float = setting(0.9665, "slope of the primordial spectrum", above=0.0)
+    sigma8: Array | float = setting(
+        0.8102, "rms linear overdensity in 8 Mpc/h at redshift 0", above=0.0
+    )
+    cmb_temperature: float = field(default=2.7255, metadata={"static": True})
 
 
 def check_cosmology(cosmology: Cosmology) -> None:

@@ -30,6 +30,7 @@ from halo_mdn.field.cosmology import Cosmology, growth_factor, linear_power, sec
 from halo_mdn.field.fourier import Shape, inverse_square, not_nyquist, refine, wavevector
 from halo_mdn.field.grid import Grid
 from halo_mdn.field.painting import deposit
+from halo_mdn.setting_field import setting
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ class Lpt:
 
     grid: Grid
     redshift: float = 0.0
-    order: Literal[1, 2] = 2
-    supersampling: int = 2
+    order: Literal[1, 2] = setting(2, "order of Lagrangian perturbation theory, 1 or 2", minimum=1)
+    supersampling: int = setting(2, "particles per cell of the white noise and side", minimum=1)
     modes: Shape | None = None
 
     def __post_init__(self) -> None:

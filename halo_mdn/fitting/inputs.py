@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from halo_mdn.bias.base import Bias
 from halo_mdn.config import RunConfig, config_hash, to_json
 from halo_mdn.config.model_files import bias_of, find_model_file, load_model
-from halo_mdn.errors import InputError
 from halo_mdn.fitting.folder import RunFolder
 from halo_mdn.halos.alignment import compare_placements
 from halo_mdn.io import RunData, file_hash, load_data
@@ -37,12 +36,7 @@ def prepare(config: RunConfig) -> Inputs:
     data = load_data(config.data)
     bias = bias_of(config)
     data.halos.grid.domain_shape(bias.kernel_shape)  # refuses small grids
-    try:
-        own = {k: v for k, v in asdict(config.sampler).items() if k != "likelihood"}
-        settings = NutsSettings(**own)
-    except ValueError as error:
-        raise InputError(f"[sampler]: {error}") from None
-    return Inputs(load_model(config.model.name), bias, settings, data)
+    return Inputs(load_model(config.model.name), bias, config.sampler.nuts, data)
 
 
 def describe(config: RunConfig, inputs: Inputs, folder: RunFolder, *, device: str) -> str:

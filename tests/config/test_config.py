@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-import halo_mdn as hm
 from halo_mdn.config import (
-    DataConfig,
     ModelConfig,
     RunConfig,
-    SamplerConfig,
     config_hash,
     load_config,
     nearest,
@@ -21,7 +18,6 @@ from halo_mdn.config import (
 )
 from halo_mdn.config.shipped import shipped_folder
 from halo_mdn.errors import InputError
-from halo_mdn.sampling import NutsSettings
 
 SHIPPED = [shipped_folder("runs") / f"{name}.toml" for name in ("quickstart", "paper")]
 
@@ -44,19 +40,9 @@ def test_defaults_pass_their_own_checks(tmp_path: Path) -> None:
     assert load_config(write(tmp_path, to_toml(RunConfig()))) == RunConfig()
 
 
-def test_sampler_settings_mirror_those_of_the_sampler() -> None:
-    ours = {spec.name: spec.default for spec in fields(SamplerConfig)}
-    theirs = {spec.name: spec.default for spec in fields(NutsSettings)}
-    assert ours.pop("likelihood") == "exact"  # that is what is sampled, not how
-    assert ours == theirs
-
-
-def test_default_model_settings_give_the_default_bias() -> None:
-    settings = {s.name: getattr(ModelConfig(), s.name) for s in fields(ModelConfig)}
-    settings.pop("name")
-    assert hm.NeuralBias(**settings) == hm.NeuralBias()
-    assert DataConfig().mass_threshold == hm.NeuralBias().mass_threshold
-    assert DataConfig().density_floor == hm.NeuralBias().density_floor
+def test_a_sampler_that_refuses_its_settings_is_heard() -> None:
+    with pytest.raises(InputError, match=r"\[sampler\]: target_accept must lie between 0 and 1"):
+        load_config(None, {"sampler.target_accept": "1.5"})
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -32,7 +32,7 @@ class DensityField(NamedTuple):
     delta: np.ndarray
     box_size: tuple[float, float, float] | None = None
     corner: tuple[float, float, float] | None = None
-    points: str = "centres"
+    points: Literal["centres", "corners"] = "centres"
     redshift: float | None = None
     cosmology: str = ""
     mass_assignment: str = "not stated"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
+
+from halo_mdn.setting_field import setting
 
 ChainMethod = Literal["parallel", "vectorized", "sequential"]
-CHAIN_METHODS: tuple[str, ...] = ("parallel", "vectorized", "sequential")
+CHAIN_METHODS: tuple[str, ...] = get_args(ChainMethod)
 
 
 @dataclass(frozen=True)
@@ -49,18 +51,25 @@ class NutsSettings:
         If a setting is out of its range.
     """
 
-    num_chains: int = 4
-    num_warmup: int = 500
-    num_samples: int = 1000
-    max_tree_depth: int = 10
-    target_accept: float = 0.8
-    dense_mass: bool = True
-    adapt_mass: bool = True
-    whiten: bool = True
-    chunk_size: int = 50
-    target_ess: float | None = None
-    target_rhat: float = 1.01
-    chain_method: ChainMethod = "parallel"
+    num_chains: int = setting(4, "independent chains", minimum=1)
+    num_warmup: int = setting(500, "adaptation steps per chain, not kept", minimum=1)
+    num_samples: int = setting(1000, "draws kept per chain", minimum=4)
+    max_tree_depth: int = setting(10, "a trajectory has at most 2^this steps", minimum=1)
+    target_accept: float = setting(0.8, "acceptance to which the step size is tuned", above=0.0)
+    dense_mass: bool = setting(True, "a full mass matrix rather than a diagonal")
+    adapt_mass: bool = setting(True, "adapt the mass matrix, rather than keep the start's")
+    whiten: bool = setting(True, "sample in coordinates in which the start's curvature is one")
+    chunk_size: int = setting(50, "draws between two checkpoints and progress reports", minimum=1)
+    target_ess: float | None = setting(
+        None, "stop early once every identified function has this effective sample size", above=0.0
+    )
+    target_rhat: float = setting(
+        1.01, "largest R-hat at which target_ess may stop a run", above=1.0
+    )
+    chain_method: ChainMethod = setting(
+        "parallel",
+        "parallel: one core per chain; vectorized: best on a GPU; sequential: least memory",
+    )
 
     def __post_init__(self) -> None:
         smallest = {"num_chains": 1, "num_warmup": 0, "num_samples": 1, "chunk_size": 1}
