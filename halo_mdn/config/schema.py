@@ -39,6 +39,7 @@ class DataConfig:
         "list of catalogues that share the field; 'example' for the bundled one",
         path_suffix="",
     )
+    table: str = setting("", "name (EXTNAME) of the table in a FITS catalogue that has several")
     position_key: tuple[str, ...] = setting(
         ("position",), "array (halos, 3) of positions, or three columns such as x,y,z"
     )

@@ -10,10 +10,12 @@ from halo_mdn.config.schema import DataConfig
 from halo_mdn.errors import InputError
 from halo_mdn.io.example import path_of
 from halo_mdn.io.formats import hdf5
-from halo_mdn.io.formats.arrays import read_array
+from halo_mdn.io.formats.arrays import is_arrays, read_array
 from halo_mdn.io.formats.borg import read_borg
 from halo_mdn.io.formats.exchange import read_exchange
-from halo_mdn.io.formats.stated import DensityField
+from halo_mdn.io.formats.guard import reading
+from halo_mdn.io.formats.kinds import FIELDS
+from halo_mdn.io.formats.stated import DensityField, checked_field
 
 
 def read_field(data: DataConfig) -> DensityField:
@@ -25,7 +27,14 @@ def read_field(data: DataConfig) -> DensityField:
         If the file is missing or unreadable, or holds no overdensity.
     """
     path = path_of(data.field)
+    with reading(path):
+        return checked_field(_read(path, data), path)
+
+
+def _read(path: Path, data: DataConfig) -> DensityField:
     if not hdf5.is_hdf5(path):
+        if not is_arrays(path):
+            raise InputError(f"cannot read {path}: expected {FIELDS}")
         return _of_array(read_array(path, data.field_key, usual_name="delta"), path)
     found = hdf5.layout(path)
     if found == hdf5.BORG and data.field_key in ("", hdf5.BORG_DENSITY):
@@ -49,6 +58,8 @@ def read_field(data: DataConfig) -> DensityField:
 def _of_array(field: np.ndarray, path: Path) -> DensityField:
     if field.ndim != 3:
         raise InputError(f"the field in {path} has shape {field.shape}, expected three axes")
+    if field.size == 0:
+        raise InputError(f"the field in {path} has shape {field.shape} and so no voxel")
     field = field.astype(float)
     if field.min() >= 0 and abs(field.mean() - 1) < 0.1:
         raise InputError(

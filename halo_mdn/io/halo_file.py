@@ -11,18 +11,15 @@ import numpy as np
 from halo_mdn.config.schema import DataConfig
 from halo_mdn.errors import InputError
 from halo_mdn.io.example import example_path
-from halo_mdn.io.formats import fits_table, hdf5, parquet_table
-from halo_mdn.io.formats.arrays import read_array, read_columns
+from halo_mdn.io.formats import fits_table, hdf5, kinds, parquet_table, text
+from halo_mdn.io.formats.arrays import read_array
 from halo_mdn.io.formats.exchange import read_exchange
+from halo_mdn.io.formats.guard import listed, reading
 from halo_mdn.io.formats.rockstar import USUAL_MASS, read_rockstar
-from halo_mdn.io.formats.stated import HaloTable
+from halo_mdn.io.formats.stated import HaloTable, checked_halos
 from halo_mdn.io.formats.units import LENGTH, MASS, assumed, in_mpc_h, in_msun_h
 
 DISTINCT = "distinct"
-_READERS = {
-    **dict.fromkeys(fits_table.SUFFIXES, fits_table.read_fits),
-    **dict.fromkeys(parquet_table.SUFFIXES, parquet_table.read_parquet),
-}
 
 
 def read_halos(path: Path, data: DataConfig) -> HaloTable:
@@ -33,7 +30,11 @@ def read_halos(path: Path, data: DataConfig) -> HaloTable:
     InputError
         If the file is missing or unreadable, a column is missing, or units contradict the settings.
     """
-    table = _read(path, data)
+    with reading(path):
+        return checked_halos(_in_our_units(_read(path, data), path, data), path)
+
+
+def _in_our_units(table: HaloTable, path: Path, data: DataConfig) -> HaloTable:
     notes = table.notes
     if path != example_path():  # whose units are known
         notes += assumed(path, table.length_unit, table.mass_unit, data)
@@ -48,25 +49,28 @@ def read_halos(path: Path, data: DataConfig) -> HaloTable:
 
 
 def _read(path: Path, data: DataConfig) -> HaloTable:
-    name = path.name.lower()
-    if path.suffix == ".list":
+    kinds.check_kind(path, kinds.CATALOGUES)
+    if kinds.is_list(path):
         return _read_list(path, data)
     if hdf5.is_hdf5(path):
         return _read_hdf5(path, data)
-    for suffix, read in _READERS.items():
-        if name.endswith(suffix):
-            columns, units = read(path, partial(_pick, data=data, path=path))
-            return _of_columns(columns, units, data, path)
-    columns = _read_arrays(path, data)
-    return _of_columns(columns, [""] * len(columns), data, path)
+    pick = partial(_pick, data=data, path=path)
+    if fits_table.is_fits(path):
+        columns, units = fits_table.read_fits(path, pick, data.table)
+    elif parquet_table.is_parquet(path):
+        columns, units = parquet_table.read_parquet(path, pick)
+    else:
+        columns = _read_arrays(path, data)
+        units = [""] * len(columns)
+    return _of_columns(columns, units, data, path)
 
 
 def _read_arrays(path: Path, data: DataConfig) -> list[np.ndarray]:
     keys, mask = data.position_key, _mask_column(data)
-    if path.suffix == ".csv":
+    if text.is_text(path):
         keys = ("x", "y", "z") if keys == ("position",) else keys
-        return read_columns(path, [*keys, data.mass_key, *mask])
-    if path.suffix == ".npy":
+        return text.columns_of(text.read_table(path), [*keys, data.mass_key, *mask], path)
+    if path.suffix.lower() == ".npy":
         _refuse_mask_column(data, path)
         return _columns_of_array(read_array(path), path)
     return [read_array(path, key) for key in (*keys, data.mass_key, *mask)]
@@ -135,7 +139,7 @@ def _pick(names: Sequence[str], *, data: DataConfig, path: Path) -> list[str]:
     wanted = [*keys, data.mass_key, *_mask_column(data)]
     for name in wanted:
         if name not in names and name.lower() not in by_lower:
-            raise InputError(f"{path} has no column {name!r}; it has: {', '.join(names)}")
+            raise InputError(f"{path} has no column {name!r}; it has: {listed(list(names))}")
     return [name if name in names else by_lower[name.lower()] for name in wanted]
 
 

@@ -10,9 +10,10 @@ import numpy as np
 
 from halo_mdn.config.schema import DataConfig
 from halo_mdn.errors import InputError
-from halo_mdn.io.formats import fits_table, hdf5, parquet_table
-from halo_mdn.io.formats.arrays import unreadable
+from halo_mdn.io.formats import arrays, fits_table, hdf5, kinds, parquet_table, text
+from halo_mdn.io.formats.guard import one_line
 from halo_mdn.io.formats.stated import DensityField, HaloTable
+from halo_mdn.io.formats.text import lines_of, read_table
 
 _MOST = 40  # lines of a listing
 
@@ -25,22 +26,20 @@ def listing(path: Path) -> list[str]:
     InputError
         If the file is missing, unreadable, or of a kind that we do not read.
     """
-    name = path.name.lower()
     if hdf5.is_hdf5(path):
         with hdf5.opened(path) as file:
-            return _shortened(_of_hdf5(file))
-    if name.endswith((".npy", ".npz")):
-        return _shortened(_of_numpy(path))
-    if name.endswith(fits_table.SUFFIXES):
-        return _shortened(fits_table.columns_of(path))
-    if name.endswith(parquet_table.SUFFIXES):
-        return _shortened(parquet_table.columns_of(path))
-    if name.endswith((".csv", ".list")):
-        return [f"columns {_first_line(path).lstrip('#').strip()}"]
-    raise InputError(
-        f"{path} is of no kind that we read: expected .npy, .npz, .csv, .fits, .parquet, .h5, "
-        ".hdf5 or a Rockstar .list"
-    )
+            return _shortened(_of_hdf5(file, path))
+    if path.suffix.lower() == ".asdf":
+        kinds.check_kind(path, "")
+    if arrays.is_arrays(path):
+        return _shortened(_line(name, values) for name, values in arrays.arrays_of(path))
+    if fits_table.is_fits(path):
+        return _shortened(fits_table.listing_of(path))
+    if parquet_table.is_parquet(path):
+        return _shortened(parquet_table.listing_of(path))
+    if kinds.is_list(path) or text.is_text(path):
+        return _shortened([f"columns {_columns_line(path)}"])
+    raise InputError(f"{path} is of no kind that we read: expected {kinds.CATALOGUES}")
 
 
 def describe_field(field: DensityField, data: DataConfig) -> list[str]:
@@ -95,30 +94,13 @@ def describe_halos(table: HaloTable, data: DataConfig) -> list[str]:
     ]
 
 
-def _of_hdf5(file: h5py.File) -> Iterable[str]:
-    lines: list[str] = []
-
-    def visit(name: str, part: h5py.Group | h5py.Dataset) -> None:
+def _of_hdf5(file: h5py.File, path: Path) -> Iterable[str]:
+    for name, part in sorted(hdf5.members(file, path), key=lambda one: one[0]):
         if isinstance(part, h5py.Dataset):
-            unit = part.attrs.get("units", part.attrs.get("unit", ""))
-            unit = f", {unit}" if isinstance(unit, str) and unit else ""
-            lines.append(f"{name}  {part.shape} {part.dtype}{unit}")
+            unit = hdf5.unit_of(part)
+            yield f"{name}  {part.shape} {part.dtype}" + (f", {unit}" if unit else "")
         elif len(part.attrs):
-            lines.append(f"{name}  attributes {', '.join(part.attrs)}")
-
-    file.visititems(visit)
-    return lines
-
-
-def _of_numpy(path: Path) -> Iterable[str]:
-    try:
-        with path.open("rb") as stream:
-            loaded = np.load(stream, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return [_line("array", loaded)]
-            return [_line(name, loaded[name]) for name in loaded.files]
-    except (OSError, ValueError, EOFError) as error:
-        raise unreadable(path, error) from None
+            yield f"{name}  attributes {', '.join(part.attrs)}"
 
 
 def _line(name: str, values: np.ndarray) -> str:
@@ -130,12 +112,13 @@ def _line(name: str, values: np.ndarray) -> str:
 def _shortened(lines: Iterable[str]) -> list[str]:
     lines = list(lines)
     left = len(lines) - _MOST
-    return lines if left <= 0 else [*lines[:_MOST], f"... and {left} more"]
+    shown = [one_line(line) for line in lines[:_MOST]]
+    return shown if left <= 0 else [*shown, f"... and {left} more"]
 
 
-def _first_line(path: Path) -> str:
-    try:
-        with path.open(encoding="utf-8") as stream:
-            return stream.readline()
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from None
+def _columns_line(path: Path) -> str:
+    """The first line of a Rockstar list, or the header of another table in text."""
+    if kinds.is_list(path):
+        return next(lines_of(path), "").lstrip("#").strip()
+    table = read_table(path)
+    return (table.delimiter or " ").join(table.names)

@@ -10,7 +10,8 @@ import numpy as np
 from halo_mdn.config.schema import DataConfig
 from halo_mdn.errors import InputError
 from halo_mdn.io.formats import hdf5
-from halo_mdn.io.formats.arrays import read_array, unreadable
+from halo_mdn.io.formats.arrays import check_header, read_array
+from halo_mdn.io.formats.guard import reading
 from halo_mdn.io.formats.snapshot import USUAL, Source, box_of, length_unit, open_snapshot
 
 CHUNK = 2_000_000  # particles held at a time
@@ -84,18 +85,20 @@ def _pieces(path: Path, name: str) -> Iterator[Chunk]:
         if name not in file:  # a part of a snapshot without particles of this type
             return
         masses = file.get(f"{name.rpartition('/')[0]}/Masses") if "/" in name else None
+        for part in (file[name], *([] if masses is None else [masses])):
+            hdf5.check_size(part, path)
         for start in range(0, len(file[name]), CHUNK):
             piece = slice(start, start + CHUNK)
             yield file[name][piece], None if masses is None else masses[piece]
 
 
 def _array(path: Path, name: str) -> np.ndarray:
-    if path.suffix != ".npy":
+    if path.suffix.lower() != ".npy":
         return read_array(path, name, usual_name="position")
-    try:
+    with reading(path):
+        with path.open("rb") as stream:
+            check_header(stream, path, "the array", path.stat().st_size)
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise unreadable(path, error) from None
 
 
 def _checked(raw: np.ndarray, path: Path) -> np.ndarray:

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from halo_mdn.errors import InputError
-from halo_mdn.io.formats.hdf5 import BORG_DENSITY, opened
+from halo_mdn.io.formats.hdf5 import BORG_DENSITY, opened, values_of
 from halo_mdn.io.formats.stated import DensityField
 
 RESTARTS = ("restart.h5_0", "restart.h5")
@@ -35,13 +35,13 @@ def read_borg(path: Path) -> DensityField:
         that of one rank of many does.
     """
     with opened(path) as file:
-        delta = np.asarray(file[BORG_DENSITY][()], dtype=float)
-        known = _stated(file)
+        delta = np.asarray(values_of(file[BORG_DENSITY], path), dtype=float)
+        known = _stated(file, path)
     beside = [path.parent / name for name in RESTARTS if (path.parent / name).is_file()]
     notes = [f"{path.name}: values taken to lie at corner + i L/N, where BORG's cloud-in-cell is"]
     if not known and beside:
         with opened(beside[0]) as file:
-            known = _stated(file)
+            known = _stated(file, beside[0])
         notes.append(f"{path.name}: box, corner and cosmology from {beside[0].name}")
     if not known:
         notes.append(
@@ -65,31 +65,33 @@ def read_borg(path: Path) -> DensityField:
     )
 
 
-def _stated(file: h5py.File) -> dict[str, Any]:
+def _stated(file: h5py.File, path: Path) -> dict[str, Any]:
     """Box, corner, grid and cosmology, where the file has them."""
     for place in ("scalars", "info/scalars"):
         group = file.get(place)
         if isinstance(group, h5py.Group) and all(f"L{axis}" in group for axis in range(3)):
             known: dict[str, Any] = {
-                "box_size": _triple(group, "L"),
-                "corner": _triple(group, "corner"),
+                "box_size": _triple(group, "L", path),
+                "corner": _triple(group, "corner", path),
             }
-            shape = _triple(group, "N")
+            shape = _triple(group, "N", path)
             known["shape"] = None if shape is None else tuple(map(int, shape))
-            return {**known, "cosmology": _cosmology(group)}
+            return {**known, "cosmology": _cosmology(group, path)}
     return {}
 
 
-def _triple(group: h5py.Group, name: str) -> tuple[float, float, float] | None:
+def _triple(group: h5py.Group, name: str, path: Path) -> tuple[float, float, float] | None:
     if not all(f"{name}{axis}" in group for axis in range(3)):
         return None
-    first, second, third = (float(np.ravel(group[f"{name}{axis}"][()])[0]) for axis in range(3))
+    first, second, third = (
+        float(np.ravel(values_of(group[f"{name}{axis}"], path))[0]) for axis in range(3)
+    )
     return (first, second, third)
 
 
-def _cosmology(group: h5py.Group) -> str:
+def _cosmology(group: h5py.Group, path: Path) -> str:
     if "cosmology" not in group:
         return ""
-    record = np.ravel(group["cosmology"][()])
+    record = np.ravel(values_of(group["cosmology"], path))
     names = record.dtype.names or ()
     return json.dumps({name: float(record[name][0]) for name in _COSMOLOGY if name in names})

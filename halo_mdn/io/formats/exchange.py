@@ -17,8 +17,8 @@ import numpy as np
 from halo_mdn.errors import InputError
 from halo_mdn.field.grid import Grid
 from halo_mdn.files import write_hdf5
+from halo_mdn.io.formats.hdf5 import FORMAT, opened, values_of
 
-FORMAT = "halo_mdn exchange"
 VERSION = 1
 ORIGIN = "cell centres: value (i, j, k) belongs to ((i + 1/2) L0/N0, (j + 1/2) L1/N1, ...)"
 UNITS = {"density": "overdensity", "position": "Mpc/h", "mass": "Msun/h"}
@@ -106,17 +106,16 @@ def read_exchange(path: Path) -> Exchange:
         If it is no such file, a part is missing, or a unit or convention is another than ours.
     """
     path = Path(path)
-    try:
-        with h5py.File(path, "r") as file:
+    if not path.exists():
+        raise InputError(f"cannot read {path}: No such file or directory")
+    with opened(path) as file:
+        try:
             _check_header(file, path)
-            content = _read(file)
-    except KeyError as error:
-        raise InputError(f"{path} is not complete: {error.args[0]}") from None
-    except OSError as error:
-        reason = error.strerror or "it is not an HDF5 file"
-        raise InputError(f"cannot read {path}: {reason}") from None
-    _check(content, str(path))
-    return content
+            content = _read(file, path)
+        except KeyError as error:
+            raise InputError(f"{path} is not complete: {error.args[0]}") from None
+        _check(content, str(path))
+        return content
 
 
 def _write(file: h5py.File, content: Exchange) -> None:
@@ -153,23 +152,23 @@ def _write(file: h5py.File, content: Exchange) -> None:
         noise.attrs["origin"] = ORIGIN
 
 
-def _read(file: h5py.File) -> Exchange:
+def _read(file: h5py.File, path: Path) -> Exchange:
     density, mass = file["density"], file["halos/mass"]
     known = {"format", "format_version"}
     truth = file.get("truth", {})
     box0, box1, box2 = (float(side) for side in density.attrs["box_size"])
     threshold = mass.attrs.get("threshold")
     return Exchange(
-        delta=density[()],
+        delta=values_of(density, path),
         box_size=(box0, box1, box2),
-        position=file["halos/position"][()],
-        mass=mass[()],
+        position=values_of(file["halos/position"], path),
+        mass=values_of(mass, path),
         redshift=float(density.attrs["redshift"]),
         mass_assignment=str(density.attrs["mass_assignment"]),
         mass_definition=str(mass.attrs["definition"]),
         mass_threshold=None if threshold is None else float(threshold),
-        params=truth["params"][()] if "params" in truth else None,
-        white_noise=truth["white_noise"][()] if "white_noise" in truth else None,
+        params=values_of(truth["params"], path) if "params" in truth else None,
+        white_noise=values_of(truth["white_noise"], path) if "white_noise" in truth else None,
         settings=json.loads(truth.attrs["settings"]) if truth else {},
         provenance={name: str(text) for name, text in file.attrs.items() if name not in known},
     )

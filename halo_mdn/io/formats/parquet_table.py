@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from halo_mdn.errors import InputError
-from halo_mdn.io.formats.arrays import unreadable
+from halo_mdn.io.formats.guard import check_unpacked, reading
 from halo_mdn.io.formats.optional import needed
 
 SUFFIXES = (".parquet", ".pq")
@@ -36,7 +36,12 @@ def read_parquet(path: Path, pick: Pick) -> tuple[list[np.ndarray], list[str]]:
     return [_array(table.column(name), name, path) for name in names], units
 
 
-def columns_of(path: Path) -> list[str]:
+def is_parquet(path: Path) -> bool:
+    """Whether a file's name says Parquet."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def listing_of(path: Path) -> list[str]:
     """A line for each column: name, type and unit."""
     with _opened(path) as file:
         schema = file.schema_arrow
@@ -50,13 +55,18 @@ def columns_of(path: Path) -> list[str]:
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     parquet = needed("pyarrow.parquet", path)
-    try:
-        with parquet.ParquetFile(path) as file:
-            yield file
-    except InputError:
-        raise
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from None
+    with reading(path), parquet.ParquetFile(path) as file:
+        _check_sizes(file.metadata, path)
+        yield file
+
+
+def _check_sizes(metadata: Any, path: Path) -> None:
+    """Refuse row groups that unpack to absurdly more than the file is."""
+    size, numbers = path.stat().st_size, 8 * metadata.num_rows
+    check_unpacked(path, "a column", numbers, size)
+    for group in range(metadata.num_row_groups):
+        check_unpacked(path, "a part", metadata.row_group(group).total_byte_size, size)
+        check_unpacked(path, "a part", 8 * metadata.row_group(group).num_rows, size)
 
 
 def _array(column: Any, name: str, path: Path) -> np.ndarray:

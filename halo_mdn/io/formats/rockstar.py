@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from halo_mdn.errors import InputError
-from halo_mdn.io.formats.arrays import unreadable
+from halo_mdn.io.formats.guard import listed, reading
 from halo_mdn.io.formats.stated import HaloTable
+from halo_mdn.io.formats.text import lines_of
 from halo_mdn.io.formats.units import LENGTH, MASS, canonical
 
 USUAL_MASS = "Mvir"
@@ -48,22 +49,19 @@ def read_rockstar(
     InputError
         If the file is missing or unreadable, a column is, or the units are others.
     """
-    try:
-        with path.open(encoding="utf-8") as stream:
-            header, has_rows = _header(stream)
+    with reading(path):
+        header, has_rows = _header(lines_of(path))
         columns = [_bare(name) for name in header[0].lstrip("#").split()] if header else []
         which = [_index(columns, name, path) for name in (*POSITION, mass_column)]
-        extra = [columns.index(name) for name in ("pid", "scale") if name in columns]
+        extra = [name for name in ("pid", "scale", "phantom") if name in columns]
+        which += [columns.index(name) for name in extra]
         text = "".join(header)
         _check_units(text, path)
         if not has_rows:
             raise InputError(f"{path} has a header but no rows: the catalogue is empty")
-        table = np.loadtxt(path, comments="#", usecols=[*which, *extra], ndmin=2)
-    except InputError:
-        raise
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from None
-    distinct = table[:, 4] < 0 if "pid" in columns else None
+        table = np.loadtxt(lines_of(path), comments="#", usecols=which, ndmin=2)
+    more = dict(zip(extra, table[:, 4:].T, strict=True))
+    distinct = more["pid"] < 0 if "pid" in more else None
     if only_distinct and distinct is None:
         raise InputError(f"{path} has no column pid, so it cannot tell which halos are distinct")
     return HaloTable(
@@ -73,9 +71,12 @@ def read_rockstar(
         length_unit=LENGTH,
         mass_unit=MASS,
         box_size=_box(text),
-        redshift=_redshift(text, table[0, -1] if "scale" in columns else None),
+        redshift=_redshift(text, more["scale"][0] if "scale" in more else None),
         cosmology=_cosmology(text),
-        notes=_notes(path, columns[which[3]], distinct, only_distinct),
+        notes=(
+            *_notes(path, columns[which[3]], distinct, only_distinct),
+            *_phantoms(path, more.get("phantom")),
+        ),
     )
 
 
@@ -95,7 +96,7 @@ def _bare(name: str) -> str:
 
 def _index(columns: list[str], name: str, path: Path) -> int:
     if name.lower() not in columns:
-        known = ", ".join(columns) or "none: its first line is no header"
+        known = listed(columns) if columns else "none: its first line is no header"
         raise InputError(f"{path} has no column {name!r}; it has: {known}")
     return columns.index(name.lower())
 
@@ -115,14 +116,14 @@ def _stated(text: str, name: str) -> float | None:
 
 def _box(text: str) -> tuple[float, float, float] | None:
     side = _stated(text, "[Bb]ox size")
-    return None if side is None else (side, side, side)
+    return (side, side, side) if side else None  # 0 stands for not stated
 
 
 def _redshift(text: str, scale: float | None) -> float | None:
     if scale is None:
         found = re.search(rf"^#a{_NUMBER}", text, flags=re.MULTILINE)
         scale = float(found[1]) if found else None
-    return 1 / scale - 1 if scale else None
+    return None if scale is None else 1 / scale - 1 if scale > 0 else np.nan
 
 
 def _cosmology(text: str) -> str:
@@ -141,3 +142,11 @@ def _notes(
         use = "left out" if only_distinct else "used; data.selected = distinct leaves them out"
         notes.append(f"{path.name}: {num:,} of {len(distinct):,} halos are subhalos, {use}")
     return tuple(notes)
+
+
+def _phantoms(path: Path, phantom: np.ndarray | None) -> tuple[str, ...]:
+    num = 0 if phantom is None else int((phantom != 0).sum())
+    if not num or phantom is None:
+        return ()
+    text = f"{num:,} of {len(phantom):,} halos are phantoms (interpolated across timesteps), used"
+    return (f"{path.name}: {text}",)

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+import json
+import math
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+
+from halo_mdn.errors import InputError
+
+_POSITIVE = ("omega_m", "h")  # BORG writes sigma8 = 0 where it was not used
 
 
 class DensityField(NamedTuple):
@@ -70,3 +77,61 @@ class HaloTable(NamedTuple):
     mass_definition: str = ""
     mass_threshold: float | None = None
     notes: tuple[str, ...] = ()
+
+
+def checked_field(field: DensityField, path: Path) -> DensityField:
+    """The field, if what its file states can be.
+
+    Raises
+    ------
+    InputError
+        If the box or a cosmological parameter is not positive and finite, or a redshift is none.
+    """
+    _check(path, field.box_size, field.redshift, field.cosmology)
+    if field.corner is not None and not np.isfinite(field.corner).all():
+        raise InputError(f"{path} states a corner of {field.corner}, expected lengths in Mpc/h")
+    return field
+
+
+def checked_halos(table: HaloTable, path: Path) -> HaloTable:
+    """The table, if what its file states can be.
+
+    Raises
+    ------
+    InputError
+        As :func:`checked_field`, or if the mass threshold is not positive and finite.
+    """
+    _check(path, table.box_size, table.redshift, table.cosmology)
+    threshold = table.mass_threshold
+    if threshold is not None and not 0 < threshold < np.inf:
+        raise InputError(f"{path} states a mass threshold of {threshold}, expected Msun/h")
+    return table
+
+
+def check_redshift(redshift: float | None, path: Path) -> None:
+    """Refuse a redshift that none can be; None stands for not known.
+
+    Raises
+    ------
+    InputError
+        If it is not finite, or at most -1.
+    """
+    if redshift is not None and not (math.isfinite(redshift) and redshift > -1):
+        raise InputError(
+            f"{path} states a redshift of {redshift:g}, expected more than -1: correct its header"
+        )
+
+
+def _check(
+    path: Path, box: tuple[float, ...] | None, redshift: float | None, cosmology: str
+) -> None:
+    if box is not None and not all(0 < side < np.inf for side in box):
+        raise InputError(f"{path} states a box of {box} Mpc/h, expected positive lengths")
+    check_redshift(redshift, path)
+    known: Any = json.loads(cosmology) if cosmology.startswith("{") else {}
+    for name, value in known.items():
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if is_number and not (math.isfinite(value) and (value > 0 or name not in _POSITIVE)):
+            raise InputError(
+                f"{path} states {name} = {value:g}, expected a cosmology: correct its header"
+            )
