@@ -11,6 +11,8 @@ from halo_mdn.errors import InputError as InputError
 from halo_mdn.field.grid import Grid as Grid
 from halo_mdn.halos.catalogue import HaloCatalogue as HaloCatalogue
 from halo_mdn.halos.mass_observation import MassObservation as MassObservation
+from halo_mdn.halos.placed import PlacedHalos as PlacedHalos
+from halo_mdn.halos.placed import place_halos as place_halos
 from halo_mdn.likelihood.adjoint import Adjoint as Adjoint
 from halo_mdn.likelihood.adjoint import adjoint as adjoint
 from halo_mdn.likelihood.fixed_field import FixedFieldLikelihood as FixedFieldLikelihood

@@ -3,13 +3,18 @@
 A model of your own is a frozen dataclass that inherits from :class:`Bias`. Put it into a model file
 as ``Bias``, beside the NumPyro function ``model``: the likelihood, the sampler, the diagnostics and
 the mock catalogues ask nothing of it but what is listed here.
+
+A model sees a voxel through the *channels* of its activation, made from the shell features around
+it; the mass function is a function of these channels and the parameters.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import lru_cache
 from math import prod
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -17,11 +22,13 @@ from jax.typing import ArrayLike
 
 from halo_mdn.errors import InputError
 from halo_mdn.field.density import log_one_plus_delta
+from halo_mdn.field.domain import Domain
 from halo_mdn.field.grid import Grid
 from halo_mdn.field.kernels import (
     Grouping,
     KernelBasis,
     kernel_basis,
+    linear_responses,
     shell_features,
 )
 from halo_mdn.halos.mass_function import MassFunction
@@ -74,13 +81,54 @@ class Bias(ABC):
         """Labels along each dimension."""
         return {}
 
-    @abstractmethod
-    def mass_function(self, params: Array, features: Array) -> MassFunction:
-        """n(M) of each voxel, from the parameters (P,) and shell features (F, N) of the voxels.
+    def linear(self, params: Array) -> tuple[Array, Array] | None:
+        """Weights (C, F) and shifts (C,) of an activation that is linear in the features.
+
+        None for another one, which :meth:`activation` then has to give. Unless a subclass says
+        otherwise, the model sees the features themselves.
+        """
+        size = self.basis.num_features
+        return jnp.eye(size, dtype=params.dtype), jnp.zeros(size, params.dtype)
+
+    def activation(self, params: Array, features: Array) -> Array:
+        """What the model sees of each voxel: channels (C, N) from shell features (F, N).
 
         The features are sums of ``ln(1 + delta)`` over the shells of :attr:`basis`; without a
         kernel there is one, ``ln(1 + delta)`` of the voxel itself.
         """
+        linear = self.linear(params)
+        assert linear is not None, "a bias whose activation is not linear gives its own"
+        return linear_responses(*linear, features)
+
+    def mass_function_at(self, params: Array, activation: Array) -> MassFunction:
+        """n(M) of each voxel, from the parameters (P,) and what the model sees, (C, N)."""
+        raise TypeError(f"{type(self).__name__} needs a method mass_function_at, or mass_function")
+
+    def mass_function(self, params: Array, features: Array) -> MassFunction:
+        """n(M) of each voxel, from the parameters (P,) and shell features (F, N).
+
+        A subclass may give this alone in the place of :meth:`mass_function_at`. All works as well,
+        but slower: what the model sees of a voxel is then not known.
+        """
+        return self.mass_function_at(params, self.activation(params, features))
+
+    def kinks(self, params: Array, low: Array, high: Array) -> list[Array]:
+        """Where between two values of a single channel n(M) is not smooth, in increasing order.
+
+        They make the table of the likelihood exact. Without them it is still safe, because its
+        error is measured.
+        """
+        return []
+
+    @property
+    def num_channels(self) -> int:
+        """Number of channels C of the activation; 0 where the model does not say what it sees.
+
+        With one channel the likelihood is read from a table of it, several times faster.
+        """
+        if type(self).mass_function is not Bias.mass_function:
+            return 0
+        return _num_channels(self)
 
     def log_dispersion(self, params: Array) -> Array | None:
         """``ln phi`` of numbers that scatter more than a Poisson process; None for that process.
@@ -88,6 +136,16 @@ class Bias(ABC):
         See :mod:`halo_mdn.likelihood.negative_binomial`.
         """
         return None
+
+    def domain(self, grid: Grid) -> Domain:
+        """The voxels of a grid on which the model is evaluated.
+
+        Raises
+        ------
+        InputError
+            If the kernel does not fit into the grid.
+        """
+        return Domain(grid, self.kernel_shape)
 
     @property
     def basis(self) -> KernelBasis:
@@ -179,6 +237,13 @@ class Bias(ABC):
                 raise InputError(f"block {name} has shape {block.shape}, expected (..., {shape})")
             flat.append(block.reshape(*lead, prod(shape)))
         return jnp.concatenate(flat, axis=-1)
+
+
+@lru_cache
+def _num_channels(bias: Bias) -> int:
+    params = jax.ShapeDtypeStruct((bias.num_params,), float)
+    features = jax.ShapeDtypeStruct((bias.basis.num_features, 1), float)
+    return jax.eval_shape(bias.activation, params, features).shape[0]
 
 
 def _is_integer(array: Array) -> bool:

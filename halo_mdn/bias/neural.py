@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from math import log
 from typing import Literal, TypeGuard
 
@@ -22,6 +23,7 @@ import numpy as np
 from jax import Array
 
 from halo_mdn.bias.base import Bias, Blocks
+from halo_mdn.bias.roots import sign_changes
 from halo_mdn.errors import InputError
 from halo_mdn.field.kernels import (
     Grouping,
@@ -164,9 +166,34 @@ class NeuralBias(Bias):
             labels[f"hidden_{i}"] = list(range(width))
         return labels
 
-    def mass_function(self, params: Array, features: Array) -> Mixture:
-        """The mixture of each voxel: the whole network."""
-        return mixture_of_features(self, params, features)
+    def linear(self, params: Array) -> tuple[Array, Array] | None:
+        """Weights (C, F) and shifts (C,) of the convolutions; None with multipoles above 0."""
+        if self.multipoles != (0,):
+            return None
+        blocks = self.unpack(params)
+        return blocks["kernel_weights"], blocks["kernel_biases"]
+
+    def activation(self, params: Array, features: Array) -> Array:
+        """The convolved field plus a bias, shape (C, N): what the softplus of the NPE gets."""
+        if self.multipoles == (0,):
+            return super().activation(params, features)
+        return _convolved(self, self.unpack(params), features)
+
+    def mass_function_at(self, params: Array, activation: Array) -> Mixture:
+        """The mixture of each voxel, from the convolved field."""
+        return mixture_parameters(self, self.unpack(params), jax.nn.softplus(activation))
+
+    def kinks(self, params: Array, low: Array, high: Array) -> list[Array]:
+        """Where the relu of each further mean turns on or off."""
+        if self.ordering != "relu" or self.components == 1:
+            return []
+        if self.hidden_layers:
+            return _kinks_behind_layers(self, params, low, high)
+        blocks = self.unpack(params)
+        z = -blocks["mean_biases"][1:] / blocks["mean_kernels"][0, 1:]
+        safe = jnp.where(z > 0, z, 1)
+        t = jnp.where(z > 0, safe + jnp.log(-jnp.expm1(-safe)), -jnp.inf)
+        return list(jnp.sort(t))
 
 
 def is_network(bias: Bias) -> TypeGuard[NeuralBias]:
@@ -174,15 +201,21 @@ def is_network(bias: Bias) -> TypeGuard[NeuralBias]:
 
     A subclass with a mass function of its own is no network in this sense.
     """
-    return isinstance(bias, NeuralBias) and type(bias).mass_function is NeuralBias.mass_function
+    own = (type(bias).mass_function, type(bias).mass_function_at, type(bias).activation)
+    usual = (NeuralBias.mass_function, NeuralBias.mass_function_at, NeuralBias.activation)
+    return isinstance(bias, NeuralBias) and own == usual
 
 
 def npe_field(bias: NeuralBias, blocks: Blocks, features: Array) -> Array:
     """The NPE field: softplus of the convolved field plus a bias, shape (channels, N)."""
+    return jax.nn.softplus(_convolved(bias, blocks, features))
+
+
+def _convolved(bias: NeuralBias, blocks: Blocks, features: Array) -> Array:
     responses = [
         kernel_responses(weights, features, bias.basis) for weights in blocks["kernel_weights"]
     ]
-    return jax.nn.softplus(jnp.concatenate(responses) + _column(blocks["kernel_biases"]))
+    return jnp.concatenate(responses) + _column(blocks["kernel_biases"])
 
 
 def mixture_parameters(bias: NeuralBias, blocks: Blocks, npe: Array) -> Mixture:
@@ -191,10 +224,7 @@ def mixture_parameters(bias: NeuralBias, blocks: Blocks, npe: Array) -> Mixture:
     Widths are kept above ``tiny^(1/6)`` (1e-51 in float64, 5e-7 in float32), far below the
     rounding of ln M, so that the density and its gradient stay finite.
     """
-    hidden = npe
-    for i in range(len(bias.hidden_layers)):
-        weights, biases = blocks[f"hidden_{i}_weights"], blocks[f"hidden_{i}_biases"]
-        hidden = jax.nn.softplus(_product(weights, hidden) + _column(biases))
+    hidden = _behind_layers(bias, blocks, npe)
     amplitude, mean, width = (
         _product(blocks[f"{head}_kernels"], hidden) + _column(blocks[f"{head}_biases"])
         for head in HEADS
@@ -211,10 +241,25 @@ def mixture_parameters(bias: NeuralBias, blocks: Blocks, npe: Array) -> Mixture:
     )
 
 
-def mixture_of_features(bias: NeuralBias, params: Array, features: Array) -> Mixture:
-    """The whole network: mixture parameters (K, N) from shell features (F, N)."""
+def _behind_layers(bias: NeuralBias, blocks: Blocks, npe: Array) -> Array:
+    """The last hidden layer, (width, N); the NPE field itself if there is none."""
+    hidden = npe
+    for i in range(len(bias.hidden_layers)):
+        weights, biases = blocks[f"hidden_{i}_weights"], blocks[f"hidden_{i}_biases"]
+        hidden = jax.nn.softplus(_product(weights, hidden) + _column(biases))
+    return hidden
+
+
+def _kinks_behind_layers(bias: NeuralBias, params: Array, low: Array, high: Array) -> list[Array]:
+    """Sign changes of what the relu of each further mean gets, up to three for each."""
     blocks = bias.unpack(params)
-    return mixture_parameters(bias, blocks, npe_field(bias, blocks, features))
+
+    def gap(k: int, t: Array) -> Array:
+        hidden = _behind_layers(bias, blocks, jax.nn.softplus(t)[None])
+        return _product(blocks["mean_kernels"], hidden)[k] + blocks["mean_biases"][k]
+
+    found = [sign_changes(partial(gap, k), low, high, count=3) for k in range(1, bias.components)]
+    return list(jnp.sort(jnp.concatenate(found)))
 
 
 def _product(weights: Array, channels: Array) -> Array:

@@ -136,12 +136,12 @@ class TruncatedPowerLaw(Bias):
         """None: all blocks are scalars."""
         return {name: () for name in NAMES}
 
-    def mass_function(self, params: Array, features: Array) -> PressSchechter:
-        """The mass function of each voxel, from ``ln rho`` in features (1, N)."""
+    def mass_function_at(self, params: Array, activation: Array) -> PressSchechter:
+        """The mass function of each voxel, from its ``ln rho`` alone, (1, N)."""
         self.unpack(params)
         scale, centre = (jnp.asarray(v, params.dtype) for v in (_SCALE, _CENTRE))
         log_a, alpha, log_b, log_eps, log_beta, log_ratio = centre + scale * params
-        log_rho = features[0]
+        log_rho = activation[0]
         # The exponent is capped far beyond any use: its exponential must not overflow.
         depth = jnp.exp(jnp.minimum(log_b - jnp.exp(log_eps) * log_rho, 60.0))
         log_threshold = jnp.asarray(log(self.mass_threshold), params.dtype)

@@ -115,7 +115,7 @@ def make_problem(config: RunConfig, cells: int) -> Problem:
         grid, delta = _mock_field(cells, grid, config.seed, data.settings.redshift or 0.0)
         completeness = None
     check_density(delta, grid.shape, bias.density_floor)
-    grid.domain_shape(bias.kernel_shape)  # refuses small grids
+    bias.domain(grid)  # refuses small grids
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
     typical = simulate(
         key,

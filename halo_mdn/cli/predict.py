@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     params = params_of(fitted, bias)
     field, note = _field(arguments, config, fitted)
     _check_density(field, bias)
-    field.grid.domain_shape(bias.kernel_shape)  # refuses small grids
+    bias.domain(field.grid)  # refuses small grids
     voxels = " x ".join(map(str, field.grid.shape))
     sides = " x ".join(f"{side:g}" for side in dict.fromkeys(field.grid.box_size))
     display.say(f"{voxels} voxels, {sides} Mpc/h, {field.grid.boundary}: {note}")

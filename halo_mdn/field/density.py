@@ -18,6 +18,18 @@ def is_concrete(*values: object) -> bool:
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
 
 
+def in_floats(values: ArrayLike) -> Array:
+    """An array of floating-point numbers of a definite type, at least float32.
+
+    Where JAX leaves the type open, as for ``jnp.full(shape, 0.5)``, it is that of ``float``: an
+    open type would turn into float32 beside a float32 constant.
+    """
+    array = jnp.asarray(values)
+    floating = jnp.issubdtype(array.dtype, jnp.floating)
+    dtype = jnp.promote_types(array.dtype, jnp.float32) if floating else jnp.result_type(float)
+    return jax.lax.convert_element_type(array, dtype)
+
+
 def check_shape(delta: ArrayLike, shape: tuple[int, int, int]) -> None:
     """Refuse an overdensity of another shape than the grid's."""
     if jnp.shape(delta) != shape:

@@ -12,11 +12,12 @@ of their squares is invariant. That sum is what the network sees for ``l > 0``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import product
 from math import factorial, sqrt
-from typing import Literal
+from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -164,6 +165,55 @@ def shell_features(
             features[f] = features[f] + float(basis.coefficients[f, index]) * shifted
     zero = jnp.zeros(shape, field.dtype)  # a harmonic may vanish on a whole shell
     return jnp.stack([zero + feature for feature in features])
+
+
+def linear_responses(weights: Array, shifts: Array, features: Array) -> Array:
+    """Channels ``t_c = sum_f w_cf S_f + b_c`` of features.
+
+    Parameters
+    ----------
+    weights : array (C, F)
+    shifts : array (C,)
+    features : array (F, N)
+
+    Returns
+    -------
+    array (C, N)
+    """
+    return jnp.stack(
+        [_linear(row, shift, features) for row, shift in zip(weights, shifts, strict=True)]
+    )
+
+
+@jax.custom_jvp
+def _linear(weights: Array, shift: Array, features: Array) -> Array:
+    """Written out, because a product of this shape is slower on CPU; its transpose is not."""
+    total = weights[0] * features[0]
+    for weight, feature in zip(weights[1:], features[1:], strict=True):
+        total = total + weight * feature
+    return total + shift
+
+
+@partial(_linear.defjvp, symbolic_zeros=True)
+def _linear_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    weights, shift, features = primals
+    parts = [
+        None if _is_zero(tangents[0]) else _dot(tangents[0], features),
+        None if _is_zero(tangents[1]) else tangents[1],
+        None if _is_zero(tangents[2]) else _dot(weights, tangents[2]),
+    ]
+    value = _linear(*primals)
+    tangent = sum((part for part in parts if part is not None), start=jnp.zeros_like(value))
+    return value, tangent
+
+
+def _dot(weights: Array, features: Array) -> Array:
+    """Accelerators would round float32 factors to 10 bits."""
+    return jnp.matmul(weights, features, precision="highest")
+
+
+def _is_zero(tangent: Any) -> bool:
+    return isinstance(tangent, jax.custom_derivatives.SymbolicZero)
 
 
 def kernel_responses(weights: Array, features: Array, basis: KernelBasis) -> Array:

@@ -35,7 +35,7 @@ def prepare(config: RunConfig) -> Inputs:
     """
     data = load_data(config.data)
     bias = bias_of(config)
-    data.halos.grid.domain_shape(bias.kernel_shape)  # refuses small grids
+    bias.domain(data.halos.grid)  # refuses small grids
     return Inputs(load_model(config.model.name), bias, config.sampler.nuts, data)
 
 

@@ -17,11 +17,13 @@ from halo_mdn.errors import InputError, NotFinite
 from halo_mdn.fitting.folder import POSTERIOR, RunFolder
 from halo_mdn.fitting.inputs import Inputs, attributes, fingerprint
 from halo_mdn.likelihood.compressed import Compressed, compress
-from halo_mdn.likelihood.fixed_field import FixedFieldLikelihood, fixed_field_likelihood
+from halo_mdn.likelihood.fixed_field import FixedFieldLikelihood
 from halo_mdn.posterior import summary as diagnostics
 from halo_mdn.posterior.compression import record_compression
+from halo_mdn.posterior.container import container_of
 from halo_mdn.posterior.mode_report import record_modes
-from halo_mdn.predictions.identified import IdentifiedFunctions, identified_functions
+from halo_mdn.predictions.fitted_data import FittedData
+from halo_mdn.predictions.identified import IdentifiedFunctions
 from halo_mdn.progress import Display, duration
 from halo_mdn.report import REPORT, figures, write_report
 from halo_mdn.report.terminal import closing_table
@@ -67,20 +69,21 @@ def fit(
     CheckpointError
         If the checkpoint belongs to another run.
     """
-    bias, data = inputs.bias, inputs.data
     began = time.monotonic()
-    exact = fixed_field_likelihood(bias, data.delta, data.halos)
+    data = FittedData.of(inputs.bias, inputs.data.delta, inputs.data.halos)
+    exact = data.log_likelihood
     start = start_of(config, inputs, exact, folder.checkpoint, display, resume=resume)
     wanted = config.sampler.likelihood == "compressed"
     compressed = compress_at(start, exact, display) if wanted else None
     sampled = exact if compressed is None else compressed.log_likelihood
-    draws = sample(config, inputs, sampled, start, folder.checkpoint, display, resume=resume)
+    monitor = Partial(IdentifiedFunctions.constrained, data.functions)
+    draws = sample(
+        config, inputs, sampled, start, monitor, folder.checkpoint, display, resume=resume
+    )
     display.say(f"\nSampled in {duration(draws.wall_time_s)}; computing diagnostics")
-    posterior = diagnostics.build(
-        bias,
+    posterior = container_of(
+        data,
         draws,
-        data.delta,
-        data.halos,
         attrs={
             **attributes(config, inputs),
             "likelihood": "exact" if compressed is None else "compressed",
@@ -91,7 +94,7 @@ def fit(
     )
     if compressed is not None:
         posterior = record_compression(posterior, exact, compressed, draws.params)
-    posterior = with_modes(posterior, inputs, exact, sampled, start, draws)
+    posterior = with_modes(posterior, exact, sampled, start, draws, monitor)
     summary = diagnostics.summarise(posterior)
     with folder.staged() as stage:
         (stage / "config.toml").write_text(to_toml(config), encoding="utf-8")
@@ -175,13 +178,13 @@ def sample(
     inputs: Inputs,
     log_likelihood: FixedFieldLikelihood,
     start: Start,
+    monitor: Partial,
     checkpoint: Path,
     display: Display,
     *,
     resume: bool,
 ) -> Draws:
-    """Run NUTS in good coordinates."""
-    functions = identified_functions(inputs.bias, inputs.data.delta, inputs.data.halos)
+    """Run NUTS in good coordinates, watching the convergence of the functions of ``monitor``."""
     try:
         return run_nuts(
             inputs.model,
@@ -192,7 +195,7 @@ def sample(
             coordinates=coordinates_for(log_likelihood, start.position),
             checkpoint=checkpoint,
             fingerprint=fingerprint(config, inputs),
-            monitor=Partial(IdentifiedFunctions.constrained, functions),
+            monitor=monitor,
             progress=display.update,
             resume=resume,
         )
@@ -206,26 +209,24 @@ def sample(
 
 def with_modes(
     posterior: xr.DataTree,
-    inputs: Inputs,
     exact: FixedFieldLikelihood,
     sampled: FixedFieldLikelihood,
     start: Start,
     draws: Draws,
+    monitor: Partial,
 ) -> xr.DataTree:
     """The container with the modes of start and chains, where they can be known.
 
     They cannot for a model of the user's own with other priors: its density is not known here.
     """
-    bias, data = inputs.bias, inputs.data
+    bias = exact.bias
     target = LogPosterior(exact, 1.0, bias)
     if not agrees_with(LogPosterior(sampled, 1.0, bias), draws):
         logger.info("the model file has another density than its settings say: no modes are told")
         return posterior
-    functions = identified_functions(bias, data.delta, data.halos)
-    monitored = Partial(IdentifiedFunctions.constrained, functions)
     try:
         modes = modes_of_chains(target, start.modes, draws.params)
-        return record_modes(posterior, modes, draws.params, monitored)
+        return record_modes(posterior, modes, draws.params, monitor)
     except (NotFinite, np.linalg.LinAlgError) as error:  # no reason to lose the draws
         logger.warning("the modes could not be told apart: %s", error)
         return posterior

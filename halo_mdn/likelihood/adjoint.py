@@ -13,9 +13,10 @@ from jax.typing import ArrayLike
 from halo_mdn.bias.base import Bias
 from halo_mdn.errors import InputError
 from halo_mdn.field.density import check_density
-from halo_mdn.halos.catalogue import HaloCatalogue
-from halo_mdn.likelihood.fixed_field import fixed_field_likelihood, has_fast_path, log_likelihood
-from halo_mdn.likelihood.table.field_adjoint import CHUNK, value_and_cotangents
+from halo_mdn.halos.placed import Halos
+from halo_mdn.likelihood.fixed_field import log_likelihood, placed_for
+from halo_mdn.likelihood.prepared import Observed
+from halo_mdn.likelihood.table.field_adjoint import CHUNK, applies, value_and_cotangents
 
 
 class Adjoint(NamedTuple):
@@ -35,7 +36,7 @@ def adjoint(
     bias: Bias,
     params: ArrayLike,
     delta: ArrayLike,
-    halos: HaloCatalogue,
+    halos: Halos,
     *,
     chunk_size: int = CHUNK,
 ) -> Adjoint:
@@ -47,7 +48,8 @@ def adjoint(
     params : array (num_params,)
     delta : array (N0, N1, N2)
         Overdensity, for instance from Lagrangian perturbation theory.
-    halos : HaloCatalogue
+    halos : HaloCatalogue or PlacedHalos
+        For many fields, place them once: :func:`halo_mdn.place_halos`.
     chunk_size : int
         Voxels convolved at a time, in whole planes: those that fit into the processor's cache are
         fastest. It does not change the result. The default model needs memory for about six fields
@@ -66,23 +68,21 @@ def adjoint(
 
 
 @partial(jax.jit, static_argnums=(0, 4))
-def _adjoint(
-    bias: Bias, params: Array, delta: Array, halos: HaloCatalogue, chunk_size: int
-) -> Adjoint:
-    log_l = fixed_field_likelihood(bias, delta, halos)
-    if has_fast_path(log_l):
+def _adjoint(bias: Bias, params: Array, delta: Array, halos: Halos, chunk_size: int) -> Adjoint:
+    given_field = Observed(bias, placed_for(bias, halos))
+    if applies(given_field):
         value, delta_cot, params_cot = value_and_cotangents(
-            log_l, params, delta, chunk_size=chunk_size
+            given_field, params, delta, chunk_size=chunk_size
         )
-    else:
-        value, (params_cot, delta_cot) = jax.value_and_grad(log_likelihood, argnums=(1, 2))(
-            bias, params, delta, halos
-        )
+        return Adjoint(value, delta_cot, params_cot)
+    value, (params_cot, delta_cot) = jax.value_and_grad(log_likelihood, argnums=(1, 2))(
+        bias, params, delta, halos
+    )
     return Adjoint(value, delta_cot, params_cot)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def with_adjoint(bias: Bias, params: Array, delta: Array, halos: HaloCatalogue) -> Array:
+def with_adjoint(bias: Bias, params: Array, delta: Array, halos: Halos) -> Array:
     """:func:`halo_mdn.log_likelihood` with :func:`adjoint` as its gradient, for models of a field.
 
     Several times faster than automatic differentiation. For first derivatives by reverse mode
@@ -92,7 +92,7 @@ def with_adjoint(bias: Bias, params: Array, delta: Array, halos: HaloCatalogue) 
 
 
 def _forward(
-    bias: Bias, params: Array, delta: Array, halos: HaloCatalogue
+    bias: Bias, params: Array, delta: Array, halos: Halos
 ) -> tuple[Array, tuple[Array, Array]]:
     at = adjoint(bias, params, delta, halos)
     return at.value, (at.params_cot.astype(params.dtype), at.delta_cot.astype(delta.dtype))

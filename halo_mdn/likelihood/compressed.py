@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import log
 from typing import NamedTuple
 
 import jax
@@ -24,8 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from halo_mdn.bias.neural import NeuralBias, mixture_of_features
 from halo_mdn.errors import InputError
+from halo_mdn.likelihood.definition import is_poisson, log_integral_of
 from halo_mdn.likelihood.fixed_field import FixedFieldLikelihood
 from halo_mdn.threads import in_threads
 
@@ -65,7 +64,7 @@ def compress(
     Parameters
     ----------
     log_likelihood : FixedFieldLikelihood
-        Exact, of a network with the multipole 0 only.
+        Exact, of a model that sees sums over shells (the multipole 0 only).
     location : array (P,)
         Parameters that measure how much each feature matters, such as the posterior's mode.
     trials : array (T, P)
@@ -76,20 +75,14 @@ def compress(
     Raises
     ------
     InputError
-        If the network has multipoles above 0, whose features are not all independent, or if the
-        tolerance asks for more than half as many nodes as there are voxels.
+        If the model has multipoles above 0, whose features are not all independent; if its numbers
+        scatter more than a Poisson process and there is a completeness map; or if the tolerance
+        asks for more than half as many nodes as there are voxels.
     """
-    bias = log_likelihood.bias
-    if type(bias) is not NeuralBias:
-        raise InputError(
-            f"the likelihood of {type(bias).__name__} cannot be compressed, only that of NeuralBias"
-        )
-    if bias.multipoles != (0,):
-        raise InputError(
-            f"the likelihood cannot be compressed with multipoles {bias.multipoles}, only with (0,)"
-        )
+    _check_compressible(log_likelihood)
     features = np.asarray(log_likelihood.features, dtype=float)
     exact = _expected(log_likelihood, trials)
+    without_completeness = replace(log_likelihood.halos, completeness=None)
     influence, share = _influence(log_likelihood, location)
     num_cells, sd = FEWEST_CELLS, np.inf
     while 2 * len(features) * num_cells <= features.shape[1] // 2:
@@ -99,7 +92,8 @@ def compress(
         small = replace(
             log_likelihood,
             features=jnp.asarray(nodes, dtype),
-            weight=jnp.asarray(weight, dtype),
+            multiplicity=jnp.asarray(weight, dtype),
+            halos=without_completeness,
         )
         error = exact - _expected(small, trials)
         if (sd := float(np.std(error))) <= tolerance:
@@ -109,6 +103,19 @@ def compress(
         f"the likelihood cannot be compressed to {tolerance:g} nats with half as many nodes as "
         f"the {features.shape[1]:,} voxels (reached {sd:.2g})"
     )
+
+
+def _check_compressible(log_likelihood: FixedFieldLikelihood) -> None:
+    bias = log_likelihood.bias
+    if bias.basis.num_features != bias.basis.num_weights:
+        raise InputError(
+            f"the likelihood cannot be compressed with multipoles {getattr(bias, 'multipoles', '')}"
+            ", only with (0,)"
+        )
+    if log_likelihood.halos.completeness is not None and not is_poisson(bias):
+        raise InputError(
+            f"the likelihood of {type(bias).__name__} cannot be compressed with a completeness map"
+        )
 
 
 def _weights(log_likelihood: FixedFieldLikelihood) -> np.ndarray:
@@ -132,9 +139,7 @@ def _influence(
 @jax.jit
 def _slopes(log_l: FixedFieldLikelihood, params: Array) -> tuple[Array, Array]:
     def log_lambda(features: Array) -> Array:
-        mixture = mixture_of_features(log_l.bias, params, features)
-        threshold = log(log_l.bias.mass_threshold)
-        return log_l.observation.log_integral(mixture, threshold, threshold)
+        return log_integral_of(log_l, log_l.bias.mass_function(params, features))
 
     return log_lambda(log_l.features), jax.grad(lambda f: jnp.sum(log_lambda(f)))(log_l.features)
 

@@ -9,11 +9,19 @@ from __future__ import annotations
 
 from math import log
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from halo_mdn.likelihood.negative_binomial import mixed_terms
-from halo_mdn.likelihood.prepared import Prepared
+from halo_mdn.bias.base import Bias
+from halo_mdn.halos.mass_function import MassFunction
+from halo_mdn.likelihood.negative_binomial import (
+    check_dispersed,
+    log_spread,
+    neighbour_terms,
+    voxel_terms,
+)
+from halo_mdn.likelihood.prepared import Observed, Prepared
 
 
 def definition(log_l: Prepared, params: Array, axis: str | None = None) -> Array:
@@ -23,32 +31,90 @@ def definition(log_l: Prepared, params: Array, axis: str | None = None) -> Array
     ln L of a survey needs more digits than float32 holds. With a mesh ``axis`` the voxels are one
     device's part of the field: the value is its part of ln L.
     """
-    log_n, log_lambda = halo_and_voxel_terms(log_l, params)
+    of_halos = jnp.sum(_of_each_halo(log_l, params), dtype=float)
+    at_voxels = log_l.bias.mass_function(params, log_l.features)
+    if is_poisson(log_l.bias):
+        log_expected = log_integral_of(log_l, at_voxels) + log(log_l.grid.voxel_volume)
+        return of_halos - log_l.num_catalogues * _total(log_expected, log_l.weight, axis)
+    of_voxels = _of_each_voxel(log_l, params, at_voxels)
+    of_voxels = of_voxels if log_l.multiplicity is None else log_l.multiplicity * of_voxels
+    return of_halos + of_neighbours(log_l, params) + jnp.sum(of_voxels, dtype=float)
+
+
+def by_halo_and_voxel(log_l: Prepared, params: Array) -> tuple[Array, Array]:
+    """Parts of ln L, which is their sum, for each halo, (H,), and for each voxel, (N,)."""
+    at_voxels = log_l.bias.mass_function(params, log_l.features)
+    of_halos = _of_each_halo(log_l, params) + _of_each_neighbour(log_l, params)
+    return of_halos, _of_each_voxel(log_l, params, at_voxels)
+
+
+def per_halo(log_l: Observed, params: Array, mass_function: MassFunction) -> Array:
+    """What each halo contributes to ln L by itself, (H,), from the mass function at the halos."""
+    log_n, log_phi = log_density_of(log_l, mass_function), log_l.bias.log_dispersion(params)
+    if log_phi is None:
+        return log_n
+    check_dispersed(log_l.halos)
+    log_expected = log_integral_of(log_l, mass_function) + log(log_l.grid.voxel_volume)
+    if log_l.halo_coverage is not None:
+        log_expected = log_expected + jnp.log(log_l.halo_coverage)
+    return jnp.where(log_l.used, log_n - log_spread(log_expected, log_phi), 0)
+
+
+def of_neighbours(log_l: Observed, params: Array) -> Array:
+    """What halos contribute to ln L because others are in their voxel; 0 for a Poisson process."""
+    return jnp.sum(_of_each_neighbour(log_l, params), dtype=float)
+
+
+def per_voxel(log_l: Observed, params: Array, mass_function: MassFunction) -> Array:
+    """What one fully observed voxel of each mass function contributes to ln L, (N,)."""
+    log_lambda, volume = log_integral_of(log_l, mass_function), log_l.grid.voxel_volume
     log_phi = log_l.bias.log_dispersion(params)
-    if log_phi is not None:
-        log_expected = log_expected_observed(log_l, log_lambda)
-        per_halo, per_voxel = mixed_terms(log_l, log_n, log_expected, log_phi)
-        return jnp.sum(per_halo, dtype=float) + jnp.sum(per_voxel, dtype=float)
-    expected = _total(log_lambda + log(log_l.grid.voxel_volume), log_l.weight, axis)
-    return jnp.sum(log_n, dtype=float) - log_l.num_catalogues * expected
+    if log_phi is None:
+        return -volume * log_l.num_catalogues * jnp.exp(log_lambda)
+    return voxel_terms(log_lambda + log(volume), log_phi)
 
 
-def halo_and_voxel_terms(log_l: Prepared, params: Array) -> tuple[Array, Array]:
-    """``ln(c n)`` per halo (0 where not used), shape (H,), and ``ln Lambda`` per voxel, (N,)."""
-    mixture = log_l.bias.mass_function(params, log_l.features)
-    at_halos = log_l.bias.mass_function(params, log_l.halo_features)
-    log_threshold = log(log_l.bias.mass_threshold)
-    log_n = log_l.observation.log_density(at_halos, log_l.log_mass, log_threshold)
+def is_poisson(bias: Bias) -> bool:
+    """Whether numbers scatter as those of a Poisson process."""
+    params = jax.ShapeDtypeStruct((bias.num_params,), float)
+    return jax.eval_shape(bias.log_dispersion, params) is None
+
+
+def _of_each_halo(log_l: Prepared, params: Array) -> Array:
+    return per_halo(log_l, params, log_l.bias.mass_function(params, log_l.halo_features))
+
+
+def _of_each_neighbour(log_l: Observed, params: Array) -> Array:
+    log_phi = log_l.bias.log_dispersion(params)
+    if log_phi is None:
+        return jnp.zeros_like(log_l.log_mass)
+    return neighbour_terms(log_l.halos, log_phi)
+
+
+def _of_each_voxel(log_l: Observed, params: Array, mass_function: MassFunction) -> Array:
+    """With the completeness of the voxels, and 0 rather than an overflow's gradient."""
+    log_expected = log_integral_of(log_l, mass_function) + log(log_l.grid.voxel_volume)
+    if log_l.halos.completeness is not None:
+        log_expected = log_expected + jnp.log(log_l.halos.completeness)
+    log_phi = log_l.bias.log_dispersion(params)
+    if log_phi is None:
+        return -log_l.num_catalogues * _exp_or_inf(log_expected)
+    return voxel_terms(log_expected, log_phi)
+
+
+def log_density_of(log_l: Observed, mass_function: MassFunction) -> Array:
+    """``ln(c n)`` per halo, 0 where not used, (H,), from the mass function at the halos."""
+    threshold = log(log_l.bias.mass_threshold)
+    log_n = log_l.observation.log_density(mass_function, log_l.log_mass, threshold)
     if log_l.halo_coverage is not None:
         log_n = log_n + jnp.log(log_l.halo_coverage)
-    log_lambda = log_l.observation.log_integral(mixture, log_threshold, log_threshold)
-    return jnp.where(log_l.used, log_n, 0), log_lambda
+    return jnp.where(log_l.used, log_n, 0)
 
 
-def log_expected_observed(log_l: Prepared, log_lambda: Array) -> Array:
-    """``ln(V c Lambda)`` per voxel."""
-    log_expected = log_lambda + log(log_l.grid.voxel_volume)
-    return log_expected if log_l.weight is None else log_expected + jnp.log(log_l.weight)
+def log_integral_of(log_l: Observed, mass_function: MassFunction) -> Array:
+    """``ln Lambda`` of observed masses above the threshold, (N,)."""
+    threshold = log(log_l.bias.mass_threshold)
+    return log_l.observation.log_integral(mass_function, threshold, threshold)
 
 
 def _total(log_expected: Array, weight: Array | None, axis: str | None) -> Array:
@@ -63,7 +129,7 @@ def _total(log_expected: Array, weight: Array | None, axis: str | None) -> Array
     return jnp.where(everywhere < largest, total, jnp.inf)
 
 
-def exp_or_inf(log_value: Array) -> Array:
+def _exp_or_inf(log_value: Array) -> Array:
     """``exp``, with inf and a zero gradient where it is too large for sums and products of it."""
     fits = log_value < log(largest_number(log_value.dtype))
     return jnp.where(fits, jnp.exp(jnp.where(fits, log_value, 0)), jnp.inf)

@@ -32,7 +32,7 @@ def log_intensity(
     """
     check_density(delta, grid.shape, bias.density_floor)
     flat = _intensity(bias, jnp.asarray(params), jnp.asarray(delta), grid, jnp.ravel(log_mass))
-    return flat.reshape(*jnp.shape(log_mass), *grid.domain_shape(bias.kernel_shape))
+    return flat.reshape(*jnp.shape(log_mass), *bias.domain(grid).shape)
 
 
 def log_expected(bias: Bias, params: ArrayLike, delta: ArrayLike, grid: Grid) -> Array:
@@ -43,7 +43,7 @@ def log_expected(bias: Bias, params: ArrayLike, delta: ArrayLike, grid: Grid) ->
     """
     check_density(delta, grid.shape, bias.density_floor)
     flat = _log_expected(bias, jnp.asarray(params), jnp.asarray(delta), grid)
-    return flat.reshape(grid.domain_shape(bias.kernel_shape))
+    return flat.reshape(bias.domain(grid).shape)
 
 
 @partial(jax.jit, static_argnums=(0, 3))

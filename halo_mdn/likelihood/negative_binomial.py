@@ -26,40 +26,40 @@ import jax.numpy as jnp
 from jax import Array
 
 from halo_mdn.errors import InputError
-from halo_mdn.likelihood.prepared import Prepared
+from halo_mdn.halos.placed import PlacedHalos
 
 
-def mixed_terms(
-    log_l: Prepared, log_n: Array, log_expected: Array, log_phi: Array
-) -> tuple[Array, Array]:
-    """The terms of ln L that belong to each halo, (H,), and to each voxel, (N,): ln L is their sum.
-
-    Parameters
-    ----------
-    log_l : Prepared
-        Of a single catalogue, and exact: its weights are completeness, not numbers of voxels.
-    log_n : array (H,)
-        ``ln[c n(M_i)]`` of each halo.
-    log_expected : array (N,)
-        ``ln lambda`` of each voxel; ``-inf`` where nothing is observed.
-    log_phi : scalar
+def check_dispersed(halos: PlacedHalos) -> None:
+    """Refuse several catalogues of one field: whether they share the G_v is not known.
 
     Raises
     ------
     InputError
-        If there are several catalogues: whether they share the G_v is not known.
+        If there are several.
     """
-    if log_l.num_catalogues > 1:
+    if halos.num_catalogues > 1:
         raise InputError(
-            f"the overdispersed likelihood got {log_l.num_catalogues} catalogues of one field, "
+            f"the overdispersed likelihood got {halos.num_catalogues} catalogues of one field, "
             "expected one: fit them one by one, or take the model neural_bias"
         )
-    log_spread = jax.nn.softplus(
-        log_phi + log_expected
-    )  # ln(1 + phi lambda), which never overflows
-    rising = jnp.log1p(_place_in_voxel(log_l) * jnp.exp(log_phi))
-    per_halo = log_n + rising - log_spread[log_l.halo_voxel]
-    return jnp.where(log_l.used, per_halo, 0), -log_spread * jnp.exp(-log_phi)
+
+
+def neighbour_terms(halos: PlacedHalos, log_phi: Array) -> Array:
+    """``ln(1 + j phi)`` of the halo that is number j in its voxel, (H,)."""
+    return jnp.log1p(_place_in_voxel(halos) * jnp.exp(log_phi))
+
+
+def voxel_terms(log_expected: Array, log_phi: Array) -> Array:
+    """The terms of ln L that belong to each voxel, (N,), from ``ln lambda`` of the voxels.
+
+    It is ``-inf`` where nothing is observed.
+    """
+    return -log_spread(log_expected, log_phi) * jnp.exp(-log_phi)
+
+
+def log_spread(log_expected: Array, log_phi: Array) -> Array:
+    """``ln(1 + phi lambda)``, which never overflows."""
+    return jax.nn.softplus(log_phi + log_expected)
 
 
 def gamma_weights(key: Array, log_phi: Array, shape: tuple[int, ...]) -> Array:
@@ -70,11 +70,14 @@ def gamma_weights(key: Array, log_phi: Array, shape: tuple[int, ...]) -> Array:
     return jnp.exp(log_draw - log_shape)
 
 
-def _place_in_voxel(log_l: Prepared) -> Array:
-    """How many used halos come before each one in its voxel, (H,): 0, 1, ..., N_v - 1."""
-    num_voxels = log_l.features.shape[1]
-    voxel = jnp.where(log_l.used, log_l.halo_voxel, num_voxels)
+def _place_in_voxel(halos: PlacedHalos) -> Array:
+    """How many used halos come before each one in its voxel, (H,): 0, 1, ..., N_v - 1.
+
+    0 for halos that are not used.
+    """
+    voxel = jnp.where(halos.used, halos.voxel, halos.domain.num_voxels)
     order = jnp.argsort(voxel)
     ordered = voxel[order]
     place = jnp.arange(len(voxel)) - jnp.searchsorted(ordered, ordered)
-    return jnp.zeros_like(log_l.log_mass).at[order].set(place.astype(log_l.log_mass.dtype))
+    place = jnp.where(halos.used[order], place, 0)
+    return jnp.zeros_like(halos.log_mass).at[order].set(place.astype(halos.log_mass.dtype))

@@ -75,11 +75,10 @@ def simulate(
     params = jnp.asarray(params)
     delta = jnp.asarray(delta)
     mass_function, rate = _rates(bias, params, delta, grid, observation)
-    margin, domain = grid.margin(bias.kernel_shape), grid.domain_shape(bias.kernel_shape)
+    domain = bias.domain(grid)
     coverage = None if completeness is None else as_completeness(completeness, grid)
     if coverage is not None:
-        inner = tuple(slice(m, n - m) for m, n in zip(margin, grid.shape, strict=True))
-        rate = rate * coverage[inner].reshape(1, -1)
+        rate = rate * domain.crop(coverage).reshape(1, -1)
     expected = float(jnp.sum(rate))
     if not expected <= max_halos:
         raise InputError(
@@ -106,7 +105,7 @@ def simulate(
         chance = np.exp(observation.log_completeness(log_mass, log(bias.mass_threshold)))
         detected = rng.random(len(flat)) < chance
         flat, log_mass = flat[detected], log_mass[detected]
-    voxel = np.stack(np.unravel_index(flat, domain), axis=-1) + np.array(margin)
+    voxel = np.stack(np.unravel_index(flat, domain.shape), axis=-1) + np.array(domain.margin)
     place = np.minimum(rng.random(voxel.shape), 1 - 1e-9)  # clear of rounding into the next voxel
     position = (voxel + place) * np.array(grid.voxel_size)
     return HaloCatalogue(

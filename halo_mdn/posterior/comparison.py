@@ -21,7 +21,7 @@ from scipy.special import logsumexp
 from halo_mdn.bias.base import Bias
 from halo_mdn.errors import InputError
 from halo_mdn.io import RunData
-from halo_mdn.likelihood.fixed_field import block_of_voxel, fixed_field_likelihood
+from halo_mdn.likelihood.fixed_field import fixed_field_likelihood
 from halo_mdn.posterior.leave_one_out import leave_one_out
 from halo_mdn.posterior.pareto import RELIABLE
 from halo_mdn.posterior.summary import summarise
@@ -183,7 +183,7 @@ def second_realisation(
     """
     log_l = fixed_field_likelihood(bias, data.delta, data.halos)
     per_side = usable_blocks(log_l, wanted)
-    label = block_of_voxel(log_l.grid, bias.kernel_shape, per_side)
+    label = log_l.halos.domain.sub_boxes(per_side)
     edges = np.log([bias.mass_threshold])
     expected = evaluate(expected_counts(log_l, label, edges), params)[..., 0]
     values = block_log_likelihood(log_l, label, params, expected)

@@ -24,20 +24,16 @@ from halo_mdn.bias.base import Bias
 from halo_mdn.errors import InputError
 from halo_mdn.files import write_file
 from halo_mdn.halos.catalogue import HaloCatalogue
-from halo_mdn.likelihood.fixed_field import (
-    FixedFieldLikelihood,
-    block_of_voxel,
-    fixed_field_likelihood,
-)
+from halo_mdn.likelihood.fixed_field import FixedFieldLikelihood
 from halo_mdn.predictions.clustering import Clustering, clustering
-from halo_mdn.predictions.environments import Environments, environments
+from halo_mdn.predictions.environments import Environments
 from halo_mdn.predictions.expected_counts import (
     ExpectedCounts,
     evaluate,
     expected_counts,
     observed_counts,
 )
-from halo_mdn.predictions.identified import functions_of
+from halo_mdn.predictions.fitted_data import FittedData
 from halo_mdn.predictions.slab import slab
 from halo_mdn.predictions.sub_boxes import block_log_likelihood, block_volume, usable_blocks
 from halo_mdn.provenance import sha256_of, versions
@@ -57,15 +53,22 @@ _SAMPLES = ("chain", "draw")
 
 @dataclass(frozen=True)
 class _Fit:
-    """What several groups need: data, draws, environments, mass bins and labels of dimensions."""
+    """What several groups need: data, draws, mass bins and labels of dimensions."""
 
-    log_l: FixedFieldLikelihood
+    data: FittedData
     params: np.ndarray
-    classes: Environments
     log_edges: np.ndarray
     thinned: np.ndarray
     blocks_per_side: int
     coords: dict[str, Any]
+
+    @property
+    def log_l(self) -> FixedFieldLikelihood:
+        return self.data.log_likelihood
+
+    @property
+    def classes(self) -> Environments:
+        return self.data.classes
 
 
 def build(
@@ -74,16 +77,11 @@ def build(
     delta: ArrayLike,
     halos: HaloCatalogue,
     *,
-    attrs: Mapping[str, Any] | None = None,
-    max_tree_depth: int = 10,
     num_environments: int = 6,
     num_masses: int = 6,
-    num_mass_bins: int = 8,
-    blocks_per_side: int = 4,
-    predictive_draws: int = 400,
-    seed: int = 0,
+    **options: Any,
 ) -> xr.DataTree:
-    """The container of a finished run.
+    """The container of a finished run, from a field and its halos.
 
     Parameters
     ----------
@@ -94,14 +92,49 @@ def build(
         The overdensity that was fitted.
     halos : HaloCatalogue
         The halos that were fitted.
+    num_environments, num_masses : int
+        Size of the table of identified functions.
+    **options
+        Those of :func:`container_of`.
+
+    Returns
+    -------
+    xarray.DataTree
+
+    Raises
+    ------
+    InputError
+        If the data are unusable, or the draws do not fit the model.
+    """
+    _check_draws(bias, draws)
+    data = FittedData.of(bias, delta, halos, num_environments, num_masses)
+    return container_of(data, draws, **options)
+
+
+def container_of(
+    data: FittedData,
+    draws: Draws,
+    *,
+    attrs: Mapping[str, Any] | None = None,
+    max_tree_depth: int = 10,
+    num_mass_bins: int = 8,
+    blocks_per_side: int = 4,
+    predictive_draws: int = 400,
+    seed: int = 0,
+) -> xr.DataTree:
+    """The container of a finished run, from data that are prepared already.
+
+    Parameters
+    ----------
+    data : FittedData
+    draws : Draws
+        From :func:`halo_mdn.sampling.run_nuts`.
     attrs : mapping, optional
         More provenance for the root, such as the seed, the configuration and hashes of files.
         Versions, hashes of the arrays, wall time and numbers of gradients are added here. Values
         other than texts and numbers are written as JSON.
     max_tree_depth : int
         Of the sampler, to tell which trajectories were cut off.
-    num_environments, num_masses : int
-        Size of the table of identified functions.
     num_mass_bins : int
         Bins in ln M, evenly spaced from the threshold to the largest halo; the last one is open.
     blocks_per_side : int
@@ -118,29 +151,25 @@ def build(
     Raises
     ------
     InputError
-        If the data are unusable, or the draws do not fit the model.
+        If the draws do not fit the model.
     """
-    params = np.asarray(draws.params)
-    if params.ndim != 3 or params.shape[-1] != bias.num_params or 0 in params.shape:
-        raise InputError(f"draws have shape {params.shape}, expected (C, D, {bias.num_params})")
-    log_l = fixed_field_likelihood(bias, delta, halos)
-    classes = environments(bias, delta, halos.grid, num_environments)
+    log_l, delta, halos = data.log_likelihood, data.delta, data.halos
+    params = _check_draws(log_l.bias, draws)
     log_edges = _mass_edges(log_l, num_mass_bins)
     stride = max(1, params.shape[0] * params.shape[1] // max(predictive_draws, 1))
     fit = _Fit(
-        log_l=log_l,
+        data=data,
         params=params,
-        classes=classes,
         log_edges=log_edges,
         thinned=np.arange(params.shape[1])[::stride],
         blocks_per_side=usable_blocks(log_l, blocks_per_side),
-        coords={"environment": list(classes.names), "mass_bin": _bin_names(log_edges)},
+        coords={"environment": list(data.classes.names), "mass_bin": _bin_names(log_edges)},
     )
-    expected = evaluate(expected_counts(log_l, classes.label, log_edges), params)
+    expected = evaluate(expected_counts(log_l, data.classes.label, log_edges), params)
     random = np.random.default_rng(seed)
     clustered = clustering(log_l, delta, params[:, fit.thinned], log_edges, random)
     groups = {
-        "posterior": _parameters(bias, params).merge(_functions(fit, num_masses, expected)),
+        "posterior": _parameters(log_l.bias, params).merge(_functions(fit, expected)),
         "sample_stats": _sample_stats(draws, max_tree_depth),
         **_predictive(fit, expected, random, clustered),
         "constant_data": _constants(fit, delta, clustered),
@@ -152,6 +181,13 @@ def build(
     given = {name: _attribute(value) for name, value in (attrs or {}).items()}
     tree.attrs = {**versions(), **own, **given}
     return tree
+
+
+def _check_draws(bias: Bias, draws: Draws) -> np.ndarray:
+    params = np.asarray(draws.params)
+    if params.ndim != 3 or params.shape[-1] != bias.num_params or 0 in params.shape:
+        raise InputError(f"draws have shape {params.shape}, expected (C, D, {bias.num_params})")
+    return params
 
 
 def write(posterior: xr.DataTree, path: str | Path) -> Path:
@@ -182,7 +218,7 @@ def read(path: str | Path) -> xr.DataTree:
 def _mass_edges(log_l: FixedFieldLikelihood, num_bins: int) -> np.ndarray:
     """Lower edges of the mass bins in ln(Msun/h)."""
     lowest = float(np.log(log_l.bias.mass_threshold))
-    log_mass = np.asarray(log_l.log_mass, dtype=float)[np.asarray(log_l.used)]
+    log_mass = log_l.halos.used_log_mass().astype(float)
     highest = float(log_mass.max(initial=lowest))
     highest = highest if highest > lowest + 0.1 else lowest + np.log(10)
     return np.linspace(lowest, highest, num_bins + 1)[:-1]
@@ -217,8 +253,8 @@ def _parameters(bias: Bias, params: np.ndarray) -> xr.Dataset:
     return _dataset(variables, bias.coords)
 
 
-def _functions(fit: _Fit, num_masses: int, expected: np.ndarray) -> xr.Dataset:
-    functions = functions_of(fit.log_l, fit.classes, num_masses)
+def _functions(fit: _Fit, expected: np.ndarray) -> xr.Dataset:
+    functions = fit.data.functions
     pair, by_mass = ("environment", "halo_mass"), expected.sum(axis=2)
     dataset = _dataset(
         {
@@ -251,7 +287,7 @@ def _predictive(
 ) -> dict[str, xr.Dataset]:
     """Groups log_likelihood, posterior_predictive and observed_data."""
     log_l, params, coords = fit.log_l, fit.params[:, fit.thinned], fit.coords
-    block = block_of_voxel(log_l.grid, log_l.bias.kernel_shape, fit.blocks_per_side)
+    block = log_l.halos.domain.sub_boxes(fit.blocks_per_side)
     by_block = expected_counts(log_l, block, fit.log_edges[:1])
     in_blocks = evaluate(by_block, params)
     log_blocks = block_log_likelihood(log_l, block, params, in_blocks[..., 0])

@@ -73,18 +73,14 @@ def clustering(
     num_replicates : int
         Catalogues to draw (fewer on grids beyond 100^3, but at least 20).
     """
-    grid, size = log_l.grid, log_l.bias.kernel_shape
-    domain, margin = grid.domain_shape(size), grid.margin(size)
-    inner = tuple(slice(m, m + n) for m, n in zip(margin, domain, strict=True))
-    measure = _Measure.of(np.asarray(delta, dtype=float)[inner], grid)
+    grid, domain = log_l.grid, log_l.halos.domain.shape
+    measure = _Measure.of(log_l.halos.domain.crop(np.asarray(delta, dtype=float)), grid)
     counts = expected_counts(log_l, np.zeros(int(np.prod(domain)), int), log_edges)
     flat = params.reshape(-1, params.shape[-1])
     wanted = max(20, int(num_replicates * min(1.0, _LARGE / np.prod(domain))))
     chosen = flat[np.linspace(0, len(flat) - 1, min(wanted, num_replicates)).astype(int)]
     drawn = [measure(_catalogue(counts, draw, random).reshape(domain)) for draw in chosen]
-    seen = np.bincount(
-        np.asarray(log_l.halo_voxel)[np.asarray(log_l.used)], minlength=int(np.prod(domain))
-    )
+    seen = log_l.halos.counts()
     dims = {"counts_power": "band", "counts_correlation": "band", "cell_ratio": "cell"}
     predicted: Variables = {
         name: (("replicate", dim), np.stack([values[name] for values in drawn]))

@@ -9,6 +9,7 @@ represented by the voxel closest to the median of its shell means, a real voxel 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import jax.numpy as jnp
 import numpy as np
@@ -59,7 +60,12 @@ class Environments:
 
 
 def environments(
-    bias: Bias, delta: ArrayLike, grid: Grid, num_environments: int = 6
+    bias: Bias,
+    delta: ArrayLike,
+    grid: Grid,
+    num_environments: int = 6,
+    *,
+    features: Array | None = None,
 ) -> Environments:
     """Sort the voxels of a field into environments.
 
@@ -72,6 +78,9 @@ def environments(
     grid : Grid
     num_environments : int
         Number of classes.
+    features : array (F, N), optional
+        The model's shell features of this field where they are known: they are read in the place
+        of ``delta`` if the sums over the shells are among them.
 
     Raises
     ------
@@ -79,12 +88,12 @@ def environments(
         If the field is unusable or has fewer voxels than there would be classes.
     """
     check_density(delta, grid.shape, bias.density_floor)
-    shells = np.asarray(_shell_means(bias, jnp.asarray(delta), grid), dtype=float)
+    shells = _shell_sums(bias, delta, grid, features)
     if not 1 <= num_environments <= shells.shape[1]:
         raise InputError(
             f"num_environments is {num_environments}, expected 1 to {shells.shape[1]} (voxels)"
         )
-    smooth = _cells_per_shell(bias) @ shells
+    smooth = np.sum(shells, axis=0, dtype=float) / prod(bias.kernel_shape)
     edges = _edges(num_environments)
     rank = np.empty(len(smooth), dtype=int)
     rank[np.argsort(smooth, kind="stable")] = np.arange(len(smooth))
@@ -105,24 +114,21 @@ def _even(rank: np.ndarray, num: int) -> np.ndarray:
     return rank * num // len(rank)
 
 
-def _cells_per_shell(bias: Bias) -> np.ndarray:
-    """Fraction of the kernel's cells in each shell."""
-    cells = kernel_basis(bias.kernel_shape, (0,), bias.grouping).coefficients.sum(axis=1)
-    return cells / cells.sum()
-
-
-def _shell_means(bias: Bias, delta: Array, grid: Grid) -> Array:
-    """Mean of ln(1 + delta) over each shell around each voxel of the domain, (S, N)."""
+def _shell_sums(bias: Bias, delta: ArrayLike, grid: Grid, features: Array | None) -> np.ndarray:
+    """Sum of ln(1 + delta) over each shell around each voxel of the domain, (S, N)."""
     basis = kernel_basis(bias.kernel_shape, (0,), bias.grouping)
-    x = log_one_plus_delta(delta, bias.density_floor)
-    sums = shell_features(x, grid, bias.kernel_shape, basis).reshape(basis.num_features, -1)
-    return sums / jnp.asarray(basis.coefficients.sum(axis=1)[:, None], sums.dtype)
+    own = bias.basis.coefficients[: basis.num_features]
+    if features is not None and np.array_equal(own, basis.coefficients):
+        return np.asarray(features)[: basis.num_features]
+    x = log_one_plus_delta(jnp.asarray(delta), bias.density_floor)
+    sums = shell_features(x, grid, bias.kernel_shape, basis)
+    return np.asarray(sums).reshape(basis.num_features, -1)
 
 
 def _representative(shells: np.ndarray, member: np.ndarray) -> int:
-    """The member closest to the median shell means, in units of their scatter."""
+    """The member closest to the median shell sums, in units of their scatter."""
     index = np.flatnonzero(member)
-    values = shells[:, index]
+    values = shells[:, index].astype(float)
     scatter = np.maximum(values.std(axis=1, keepdims=True), 1e-12)
     distance = ((values - np.median(values, axis=1, keepdims=True)) / scatter) ** 2
     return int(index[np.argmin(distance.sum(axis=0))])

@@ -1,7 +1,7 @@
 """Expected numbers of halos, by environment, mass and sub-box, for each draw of a posterior.
 
-Where the network squeezes a voxel into one number (one filter, one multipole: the default model),
-the expected number above a mass is a function of that number, the convolved field. Then the voxels
+Where the model squeezes a voxel into one channel (for a network: one filter, one multipole, the
+default), the expected number above a mass is a function of that number. Then the voxels
 are counted in fine bins of it, and the mixture is evaluated at the bins alone: the cost is one pass
 over the field per draw, whatever the number of masses. Otherwise the mixture is evaluated per
 voxel. Draws go through one after another in each chain, so that memory does not grow with their
@@ -21,8 +21,6 @@ import numpy as np
 from jax import Array
 
 from halo_mdn.bias.base import Bias
-from halo_mdn.bias.neural import NeuralBias, is_network, mixture_parameters
-from halo_mdn.field.kernels import kernel_responses
 from halo_mdn.halos.mass_function import MassFunction
 from halo_mdn.halos.mass_observation import MassObservation
 from halo_mdn.likelihood.fixed_field import FixedFieldLikelihood
@@ -56,7 +54,7 @@ class ExpectedCounts:
     bias : Bias
     num_labels : int
     binned : bool
-        Whether to go through bins of the convolved field.
+        Whether to go through bins of the one channel.
     observation : MassObservation
         Errors and completeness of the masses.
     """
@@ -109,8 +107,7 @@ def expected_counts(
     weight = jnp.full(log_l.features.shape[1], volume, dtype)
     if log_l.weight is not None:
         weight = weight * log_l.weight
-    bias = log_l.bias
-    one_number = is_network(bias) and bias.filters * len(bias.multipoles) == 1
+    one_number = log_l.bias.num_channels == 1
     worthwhile = log_l.features.shape[1] > 4 * _NODES
     return ExpectedCounts(
         features=log_l.features,
@@ -157,9 +154,8 @@ def observed_counts(
     log_l: FixedFieldLikelihood, label: np.ndarray, log_edges: np.ndarray
 ) -> np.ndarray:
     """Observed number of halos per label and mass bin, (num_labels, B), to set beside them."""
-    used = np.asarray(log_l.used)
-    halo_label = np.asarray(label)[np.asarray(log_l.halo_voxel)[used]]
-    mass_bin = np.searchsorted(log_edges, np.asarray(log_l.log_mass)[used] + 1e-9, "right") - 1
+    halo_label = np.asarray(label)[log_l.halos.used_voxel()]
+    mass_bin = np.searchsorted(log_edges, log_l.halos.used_log_mass() + 1e-9, "right") - 1
     counts = np.zeros((int(np.max(label)) + 1, len(log_edges)), dtype=int)
     np.add.at(counts, (halo_label, np.maximum(mass_bin, 0)), 1)
     return counts
@@ -188,10 +184,8 @@ def _above_per_voxel(counts: ExpectedCounts, params: Array) -> Array:
 
 
 def _above_binned(counts: ExpectedCounts, params: Array) -> Array:
-    """The same through bins of the convolved field, shared out linearly between two nodes each."""
-    bias, blocks = counts.bias, counts.bias.unpack(params)
-    assert isinstance(bias, NeuralBias)  # or there would be no such number
-    field = kernel_responses(blocks["kernel_weights"][0], counts.features, bias.basis)[0]
+    """The same through bins of the one channel, shared out linearly between two nodes each."""
+    field = counts.bias.activation(params, counts.features)[0]
     low, high = jnp.min(field), jnp.max(field)
     spacing = jnp.maximum((high - low) / (_NODES - 1), jnp.finfo(field.dtype).tiny)
     place = jnp.clip((field - low) / spacing, 0, _NODES - 1)
@@ -201,8 +195,7 @@ def _above_binned(counts: ExpectedCounts, params: Array) -> Array:
     sums = jnp.zeros(counts.num_labels * _NODES, field.dtype)
     sums = sums.at[node].add(counts.weight - share).at[node + 1].add(share)
     nodes = low + spacing * jnp.arange(_NODES, dtype=field.dtype)
-    npe = jax.nn.softplus(nodes + blocks["kernel_biases"][0])
-    mixture = mixture_parameters(bias, blocks, npe[None])
+    mixture = counts.bias.mass_function_at(params, nodes[None])
     above = jax.vmap(lambda log_edge: counts.above(mixture, log_edge))(counts.log_edges)
     # A bin without voxels must not turn an overflow elsewhere into a NaN.
     sums = sums.reshape(counts.num_labels, 1, _NODES)

@@ -93,7 +93,8 @@ def identified_functions(
         If the field is unusable, or the numbers are smaller than 1.
     """
     log_l = fixed_field_likelihood(bias, delta, halos)
-    return functions_of(log_l, environments(bias, delta, halos.grid, num_environments), num_masses)
+    classes = environments(bias, delta, halos.grid, num_environments, features=log_l.features)
+    return functions_of(log_l, classes, num_masses)
 
 
 def functions_of(
@@ -102,8 +103,7 @@ def functions_of(
     """The functions for environments that are known already."""
     if num_masses < 1:
         raise InputError(f"num_masses is {num_masses}, expected at least 1")
-    used = np.asarray(log_l.used)
-    halo_mass = np.sort(np.asarray(log_l.log_mass)[used])
+    halo_mass = np.sort(log_l.halos.used_log_mass())
     lowest = np.log(log_l.bias.mass_threshold)
     highest = halo_mass[-min(10, len(halo_mass))] if len(halo_mass) else lowest
     # Without a range of masses in the data, look one decade up.
@@ -124,9 +124,8 @@ def _supported(
     log_l: FixedFieldLikelihood, classes: Environments, log_mass: np.ndarray
 ) -> np.ndarray:
     """Pairs (E, M) with enough halos of at least that mass; the best pair if there is none."""
-    used = np.asarray(log_l.used)
-    halo_class = classes.label[np.asarray(log_l.halo_voxel)[used]]
-    above = np.asarray(log_l.log_mass)[used][:, None] >= log_mass - 1e-9
+    halo_class = classes.label[log_l.halos.used_voxel()]
+    above = log_l.halos.used_log_mass()[:, None] >= log_mass - 1e-9
     count = np.stack([above[halo_class == e].sum(axis=0) for e in range(classes.num)])
     return count >= min(LEAST_HALOS, max(count.max(), 1))
 

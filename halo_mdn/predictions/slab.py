@@ -14,6 +14,9 @@ from jax.typing import ArrayLike
 from halo_mdn.likelihood.fixed_field import FixedFieldLikelihood
 from halo_mdn.predictions.expected_counts import ExpectedCounts, expected_counts
 
+_SLAB_DRAWS = 20  # draws that the mean of the pictured slab is taken over
+_SLAB_DEPTH = 15.0  # Mpc/h: thick enough to hold halos, thin enough to show structure
+
 
 class Slab(NamedTuple):
     """A slab through the middle of the domain, summed along z into columns, shape (N0', N1').
@@ -30,20 +33,17 @@ class Slab(NamedTuple):
 
 def slab(log_l: FixedFieldLikelihood, delta: ArrayLike, params: np.ndarray) -> Slab:
     """The slab for draws (..., P); the expected number is the mean over some of them."""
-    size, grid = log_l.bias.kernel_shape, log_l.grid
-    domain, margin = grid.domain_shape(size), grid.margin(size)
+    domain, grid = log_l.halos.domain.shape, log_l.grid
     depth = max(1, min(domain[2], round(_SLAB_DEPTH / grid.voxel_size[2])))
     layers = slice((domain[2] - depth) // 2, (domain[2] - depth) // 2 + depth)
-    inner = tuple(slice(m, m + n) for m, n in zip(margin, domain, strict=True))
     flat = params.reshape(-1, params.shape[-1])
     some = flat[:: max(1, len(flat) // _SLAB_DRAWS)]
-    halo_voxel = np.asarray(log_l.halo_voxel)[np.asarray(log_l.used)]
-    halos = np.bincount(halo_voxel, minlength=int(np.prod(domain))).reshape(domain)
+    halos = log_l.halos.counts().reshape(domain)
     voxels = np.arange(np.prod(domain)).reshape(domain)[:, :, layers].ravel()
     expected = _mean_expected(log_l, voxels, some).reshape(*domain[:2], depth)
     return Slab(
         depth=depth * grid.voxel_size[2],
-        density=1 + np.asarray(delta)[inner][:, :, layers].mean(axis=2),
+        density=1 + log_l.halos.domain.crop(np.asarray(delta))[:, :, layers].mean(axis=2),
         expected=expected.sum(axis=2),
         observed=halos[:, :, layers].sum(axis=2),
     )
@@ -66,8 +66,3 @@ def _mean_per_voxel(counts: ExpectedCounts, params: Array) -> Array:
 
     total, _ = jax.lax.scan(add, jnp.zeros_like(counts.weight), params)
     return counts.weight * total / len(params)
-
-
-_SLAB_DRAWS = 20  # draws that the mean of the pictured slab is taken over
-
-_SLAB_DEPTH = 15.0  # Mpc/h: thick enough to hold halos, thin enough to show structure

@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 
 from halo_mdn.bias.base import Bias
 from halo_mdn.halos.mass_observation import MassObservation
-from halo_mdn.likelihood.fixed_field import FixedFieldLikelihood, block_of_voxel
+from halo_mdn.likelihood.fixed_field import FixedFieldLikelihood
 from halo_mdn.predictions.expected_counts import evaluate
 
 
@@ -30,13 +30,12 @@ def block_log_likelihood(
         per_side = round(expected.shape[-1] ** (1 / 3))
         return evaluate(Partial(lambda log_l, p: log_l.by_block(p, per_side), log_l), params)
     used = np.asarray(log_l.used)
-    voxel = np.asarray(log_l.halo_voxel)[used]
     coverage = None if log_l.halo_coverage is None else jnp.log(log_l.halo_coverage[used])
     sums = _HaloSums(
         features=log_l.halo_features[:, used],
         log_mass=jnp.asarray(log_l.log_mass)[used],
         log_completeness=coverage,
-        block=jnp.asarray(block[voxel], jnp.int32),
+        block=jnp.asarray(block[log_l.halos.used_voxel()], jnp.int32),
         bias=log_l.bias,
         num_blocks=expected.shape[-1],
         observation=log_l.observation,
@@ -46,13 +45,13 @@ def block_log_likelihood(
 
 def usable_blocks(log_l: FixedFieldLikelihood, wanted: int) -> int:
     """So many sub-boxes per side that none lies in a border that is left out."""
-    margin = log_l.grid.margin(log_l.bias.kernel_shape)
-    return min(wanted, *(n // (m + 1) for n, m in zip(log_l.grid.shape, margin, strict=True)))
+    edges = zip(log_l.grid.shape, log_l.halos.domain.margin, strict=True)
+    return min(wanted, *(n // (m + 1) for n, m in edges))
 
 
 def block_volume(log_l: FixedFieldLikelihood, per_side: int) -> np.ndarray:
     """Volume of each sub-box in (Mpc/h)^3, times completeness and number of catalogues, (B,)."""
-    block = block_of_voxel(log_l.grid, log_l.bias.kernel_shape, per_side)
+    block = log_l.halos.domain.sub_boxes(per_side)
     weight = log_l.grid.voxel_volume * log_l.num_catalogues * np.ones(len(block))
     if log_l.weight is not None:
         weight = weight * np.asarray(log_l.weight, dtype=float)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import halo_mdn as hm
-from halo_mdn.bias.neural import mixture_of_features
 
 SETTINGS = [
     {},
@@ -62,7 +61,7 @@ def test_mixture_is_ordered_and_positive(settings: dict) -> None:
     bias = hm.NeuralBias(**settings)
     params = jax.random.normal(jax.random.key(1), (bias.num_params,))
     features = jax.random.normal(jax.random.key(2), (bias.basis.num_features, 50))
-    mixture = mixture_of_features(bias, params, features)
+    mixture = bias.mass_function(params, features)
     assert mixture.mean.shape == (bias.components, 50)
     assert (jnp.diff(mixture.mean, axis=0) >= 0).all()
     assert (mixture.width > 0).all() and jnp.isfinite(mixture.log_amplitude).all()

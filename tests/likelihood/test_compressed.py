@@ -70,7 +70,8 @@ def test_the_error_is_what_it_says(smooth, observed):
     if observed:
         weight = jnp.asarray(np.random.default_rng(3).uniform(0.3, 1, log_l.features.shape[1]))
         coverage = weight[log_l.halo_voxel]
-        log_l = replace(log_l, weight=weight, halo_coverage=coverage)
+        seen = replace(log_l.halos, completeness=weight, coverage=coverage)
+        log_l = replace(log_l, halos=seen)
     small = compress(log_l, params, around(params, 12), tolerance=0.05)
     assert small.num_nodes <= log_l.features.shape[1] // 2
     elsewhere = params + 0.02 * np.random.default_rng(9).normal(size=(12, 17))

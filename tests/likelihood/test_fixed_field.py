@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import halo_mdn as hm
+from halo_mdn.likelihood.definition import definition, log_density_of, log_integral_of
 
 
 def select(halos: hm.HaloCatalogue, grid: hm.Grid, **changes: object) -> hm.HaloCatalogue:
@@ -169,7 +170,8 @@ def test_float32_terms_are_summed_in_float64(bias, params, delta, grid, halos) -
     halos = select(halos, grid, voxel=halos.voxel[many], log_mass=halos.log_mass[many])
     log_l = hm.fixed_field_likelihood(bias, delta.astype(np.float32), halos)
     params = params.astype(np.float32)
-    log_n, log_lambda = hm.poisson_process.halo_and_voxel_terms(log_l, params)
+    log_n = log_density_of(log_l, bias.mass_function(params, log_l.halo_features))
+    log_lambda = log_integral_of(log_l, bias.mass_function(params, log_l.features))
     assert log_n.dtype == log_lambda.dtype == np.float32
     total = np.sum(np.asarray(log_n, dtype=float))
     expected = grid.voxel_volume * np.sum(np.exp(np.asarray(log_lambda, dtype=float)))
@@ -185,7 +187,7 @@ def test_products_are_never_rounded_by_accelerators(settings, delta, halos) -> N
     bias = hm.NeuralBias(**settings)
     log_l = hm.fixed_field_likelihood(bias, delta.astype(np.float32), halos)
     params = jnp.zeros(bias.num_params, np.float32)
-    traced = jax.make_jaxpr(jax.value_and_grad(hm.poisson_process.definition, 1))(log_l, params)
+    traced = jax.make_jaxpr(jax.value_and_grad(definition, 1))(log_l, params)
     products = re.findall(r"dot_general\[(.*?)\n *\]", str(traced), flags=re.DOTALL)
     assert len(products) > 8 and "conv_general" not in str(traced)
     assert all(product.count("HIGHEST") == 2 for product in products)

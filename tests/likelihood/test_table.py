@@ -26,8 +26,8 @@ SMOOTH = 1e-9  # the fast path switches itself off above this error
 @jax.jit
 def trusts(log_l, params):
     """Whether the fast path trusts its table here."""
-    kernel = params[: len(log_l.features) + 1]
-    t = [fast.activation(kernel, f) for f in (log_l.features, log_l.halo_features)]
+    see = partial(log_l.bias.activation, params)
+    t = [see(f)[0] for f in (log_l.features, log_l.halo_features)]
     return fast.from_table(log_l, params, *t)[1]
 
 
@@ -114,8 +114,8 @@ def test_kinks_of_the_means_inside_the_range(components):
     biases = slice(start + components, start + 2 * components)
     params[biases] = [-0.4, -1.2, 1.1][:components]
     log_l = problem(components=components)
-    t = fast.activation(jnp.asarray(params[:5]), log_l.features)
-    kinks = np.asarray(fast._kinks(log_l.bias, jnp.asarray(params)))
+    t = log_l.bias.activation(jnp.asarray(params), log_l.features)
+    kinks = np.asarray(log_l.bias.kinks(jnp.asarray(params), t.min(), t.max()))
     assert np.all((kinks > t.min()) & (kinks < t.max()))
     check_agrees(log_l, params, 1e-11)
 

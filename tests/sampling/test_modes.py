@@ -14,7 +14,6 @@ import xarray as xr
 from jax.tree_util import Partial
 
 import halo_mdn as hm
-from halo_mdn.bias.neural import mixture_of_features
 from halo_mdn.halos.mass_function import log_density
 from halo_mdn.posterior.mode_report import ModeFindings, mode_findings, record_modes
 from halo_mdn.posterior.verdict import verdict
@@ -161,7 +160,7 @@ def test_the_mirror_image_of_a_gentle_kernel_is_the_same_function() -> None:
 
 
 def log_n(bias, params, features):
-    mixture = mixture_of_features(bias, jnp.asarray(params), features)
+    mixture = bias.mass_function(jnp.asarray(params), features)
     return log_density(mixture, jnp.log(bias.mass_threshold) + 1.0)
 
 

@@ -8,7 +8,7 @@ from jax.tree_util import Partial
 
 import halo_mdn as hm
 from halo_mdn.errors import NotFinite
-from halo_mdn.likelihood.definition import halo_and_voxel_terms
+from halo_mdn.likelihood.definition import log_density_of, log_integral_of
 from halo_mdn.sampling import LogPosterior, StandardisedField, Whitened, find_start
 from halo_mdn.sampling.coordinates.bijections import whitened_in
 from halo_mdn.sampling.start.newton import Summit, climb, positive_inverse, positive_root
@@ -140,7 +140,8 @@ def test_a_part_of_the_box_has_the_likelihood_of_its_voxels(log_l, bias, params)
     size = log_l.features.shape[1] // 3
     part = _part(log_l, bias, size, np.random.default_rng(0))
     chosen = np.sort(rng.choice(log_l.features.shape[1], size, replace=False))
-    log_n, log_lambda = halo_and_voxel_terms(log_l, params)
+    log_n = log_density_of(log_l, bias.mass_function(params, log_l.halo_features))
+    log_lambda = log_integral_of(log_l, bias.mass_function(params, log_l.features))
     inside = np.isin(np.asarray(log_l.halo_voxel), chosen)
     expected = log_l.grid.voxel_volume * np.exp(np.asarray(log_lambda))[chosen].sum()
     np.testing.assert_allclose(

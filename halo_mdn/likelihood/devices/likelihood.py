@@ -23,6 +23,7 @@ from jax.typing import ArrayLike
 from halo_mdn.bias.neural import NeuralBias
 from halo_mdn.errors import InputError
 from halo_mdn.field.density import check_density, check_shape, is_concrete
+from halo_mdn.halos.placed import PlacedHalos, place_halos
 from halo_mdn.likelihood.adjoint import Adjoint
 from halo_mdn.likelihood.definition import definition
 from halo_mdn.likelihood.devices.slabs import (
@@ -33,23 +34,14 @@ from halo_mdn.likelihood.devices.slabs import (
     shard_field,
     with_ghosts,
 )
-from halo_mdn.likelihood.fixed_field import (
-    FixedFieldLikelihood,
-    fixed_field_likelihood,
-    has_fast_path,
-)
+from halo_mdn.likelihood.fixed_field import FixedFieldLikelihood, fixed_field_likelihood
+from halo_mdn.likelihood.prepared import Observed
 from halo_mdn.likelihood.table import evaluate as fast
-from halo_mdn.likelihood.table.field_adjoint import value_and_cotangents
+from halo_mdn.likelihood.table import field_adjoint
 
-SPECS = {  # how the arrays of a FixedFieldLikelihood are split
-    "features": P(None, AXIS),
-    "weight": P(AXIS),
-    "halo_features": P(None, AXIS),
-    "halo_coverage": P(AXIS),
-    "halo_voxel": P(AXIS),
-    "log_mass": P(AXIS),
-    "used": P(AXIS),
-}
+_FEATURES = {"features": P(None, AXIS), "halo_features": P(None, AXIS)}
+_HALOS = {name: P(AXIS) for name in ("voxel", "log_mass", "used", "coverage", "completeness")}
+SPECS = {**_FEATURES, **_HALOS}  # how the arrays of a likelihood and of its halos are split
 
 
 def sharded_adjoint(
@@ -90,13 +82,16 @@ def sharded_likelihood(
     Arguments and errors are those of :func:`sharded_adjoint`; ``log_l(params)`` is ln L.
     """
     _, delta = _prepared(bias, np.zeros(bias.num_params), delta, halos)
-    log_l = FixedFieldLikelihood(
-        **_fixed_field(bias, delta, halos),
-        bias=bias,
-        grid=halos.grid,
+    arrays = _fixed_field(bias, delta, halos)
+    placed = PlacedHalos(
+        **{name: arrays[name] for name in _HALOS},
+        domain=bias.domain(halos.grid),
+        mass_threshold=halos.mass_threshold,
         num_catalogues=1 if halos.log_mass.ndim == 1 else halos.log_mass.shape[0],
         observation=halos.observation,
     )
+    features = {name: arrays[name] for name in _FEATURES}
+    log_l = FixedFieldLikelihood(bias=bias, halos=placed, **features)
     return ShardedLikelihood(log_l, halos.mesh)
 
 
@@ -144,9 +139,13 @@ class ShardedLikelihood:
     @property
     def specs(self) -> FixedFieldLikelihood:
         """How each array is split, in the place of the array."""
-        present = {name: getattr(self.parts, name) is not None for name in SPECS}
-        arrays: dict[str, Any] = {name: SPECS[name] if present[name] else None for name in SPECS}
-        return replace(self.parts, **arrays)
+        halos = self.parts.halos
+        present: dict[str, Any] = {
+            name: spec if getattr(halos, name) is not None else None
+            for name, spec in _HALOS.items()
+        }
+        features: dict[str, Any] = _FEATURES
+        return replace(self.parts, halos=replace(halos, **present), **features)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -158,9 +157,11 @@ def _adjoint(bias: NeuralBias, params: Array, delta: Array, halos: ShardedCatalo
             lambda s: with_ghosts(s, halos.grid, bias.kernel_shape, halos.mesh), slab
         )
         part = catalogue_with_ghosts(halos, bias.kernel_shape)
-        log_l = fixed_field_likelihood(bias, around, part)
-        if has_fast_path(log_l):
-            value, delta_cot, params_cot = value_and_cotangents(log_l, params, around, axis=AXIS)
+        given_field = Observed(bias, place_halos(part, bias.domain(part.grid)))
+        if field_adjoint.applies(given_field):
+            value, delta_cot, params_cot = field_adjoint.value_and_cotangents(
+                given_field, params, around, axis=AXIS
+            )
         else:
             value, (params_cot, delta_cot) = jax.value_and_grad(
                 lambda p, d: definition(fixed_field_likelihood(bias, d, part), p, AXIS), (0, 1)
@@ -188,7 +189,8 @@ def _fixed_field(
         log_l = fixed_field_likelihood(
             bias, around, catalogue_with_ghosts(halos, bias.kernel_shape)
         )
-        return {name: getattr(log_l, name) for name in SPECS}
+        features = {name: getattr(log_l, name) for name in _FEATURES}
+        return {**features, **{name: getattr(log_l.halos, name) for name in _HALOS}}
 
     return jax.shard_map(
         of_device,
@@ -240,7 +242,7 @@ def _part_value_and_grad(part: FixedFieldLikelihood, params: Array) -> tuple[Arr
     """A device's part of ln L and of its gradient."""
 
     plain = jax.value_and_grad(partial(definition, axis=AXIS), argnums=1)
-    if not has_fast_path(part):
+    if not fast.applies(part):
         return plain(part, params)
     by_table = partial(fast.value_and_grad_on_cpu, axis=AXIS)
     return lax.platform_dependent(part, params, cpu=by_table, default=plain)

@@ -1,25 +1,25 @@
 """Fast value and gradient of the fixed-field likelihood, behind ``Prepared``.
 
-With one filter, the network sees a voxel only through the scalar ``t = w . S + b``. The integral
-over the field is then a sum of one smooth function ``Lambda(t)`` over the voxels:
+A model with one channel sees a voxel only through a scalar t; for a network with one filter it is
+``t = w . S + b``. The voxels' part of ln L is then a sum of one smooth function f(t), for a Poisson
+process ``-V Lambda(t)``:
 
-1. ``Lambda`` and ``dLambda/dt`` are evaluated by the readable definition at the few hundred nodes
-   in t of a :mod:`halo_mdn.likelihood.table.cubics`, whose panels break where a mean's relu has its
-   kink;
+1. ``f`` and ``df/dt`` are evaluated by the readable definition at the few hundred nodes in t of a
+   :mod:`halo_mdn.likelihood.table.cubics`, whose panels break at the model's kinks;
 2. the voxels enter as moments of their cells in the table. Taken back to the nodes, they are
    quadrature weights, so the gradient with respect to everything above t is one vector-Jacobian
    product over the nodes;
-3. the gradient with respect to the kernel is ``sum_v S_v dLambda/dt(t_v)``, read from the table.
+3. the gradient with respect to t at the voxels is read from the table, and taken back through the
+   activation: for a network it is ``sum_v S_v df/dt(t_v)`` in the kernel.
 
-The halo sum is evaluated and differentiated by hand. The size of the neglected terms is measured at
-every call; where it is too large, or where anything is not finite, the definition itself is used.
+The size of the neglected terms is measured at every call; where it is too large, or where anything
+is not finite, the definition itself is used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from math import log
 from typing import Any, NamedTuple
 
 import jax
@@ -27,10 +27,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from halo_mdn.bias.neural import NeuralBias, mixture_parameters
-from halo_mdn.halos.mass_function import log_integral
-from halo_mdn.likelihood.definition import largest_number
-from halo_mdn.likelihood.prepared import Prepared
+from halo_mdn.likelihood.definition import is_poisson, largest_number, per_voxel
+from halo_mdn.likelihood.prepared import Observed, Prepared
 from halo_mdn.likelihood.table.cubics import make_table, relative_error, sum_and_look_up, to_nodes
 from halo_mdn.likelihood.table.fallback import by_definition
 from halo_mdn.likelihood.table.halo_sum import halo_sum
@@ -41,28 +39,32 @@ TOLERANCE = 1e-9  # of the neglected terms, relative to the sum over the field
 
 
 class AtActivation(NamedTuple):
-    """ln L as a function of what the network sees, and its gradients.
+    """ln L as a function of what the model sees, and its gradients.
 
     Attributes
     ----------
     value : scalar
-    heads_cot : array (num_params - F - 1,)
-        In the parameters above the convolution.
+    params_cot : array (num_params,)
+        In the parameters, at fixed t.
     field_cot, halos_cot : arrays (N,), (H,)
         In t at the voxels, and at the halos.
     """
 
     value: Array
-    heads_cot: Array
+    params_cot: Array
     field_cot: Array
     halos_cot: Array
 
 
-def applies(log_l: Prepared) -> bool:
-    """Whether the network sees one scalar per voxel, masses are exact, and all is float64."""
+def applies(log_l: Observed) -> bool:
+    """Whether the model sees one scalar per voxel, all is float64, and voxels differ by it alone.
+
+    Numbers that scatter more than a Poisson process depend on a voxel's completeness as well.
+    """
     bias = log_l.bias
-    single = bias.filters == 1 and bias.multipoles == (0,) and not bias.hidden_layers
-    return single and log_l.observation.is_exact and log_l.features.dtype == jnp.float64
+    if bias.num_channels != 1 or log_l.log_mass.dtype != jnp.float64:
+        return False
+    return log_l.halos.completeness is None or is_poisson(bias)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -150,28 +152,19 @@ def value_and_grad_on_cpu(
     log_l: Prepared, params: Array, axis: str | None = None
 ) -> tuple[Array, Array]:
     """ln L and its gradient by the table where it is to be trusted; not under ``vmap``."""
-    kernel = params[: len(log_l.features) + 1]
-    t, t_halos = (activation(kernel, f) for f in (log_l.features, log_l.halo_features))
+    seen = lambda features: jax.vjp(lambda p: log_l.bias.activation(p, features)[0], params)  # noqa: E731
+    (t, of_field), (t_halos, of_halos) = seen(log_l.features), seen(log_l.halo_features)
     at = from_activation(log_l, params, t, t_halos, axis)
-    weights_cot = log_l.features @ at.field_cot + log_l.halo_features @ at.halos_cot
-    shift_cot = jnp.sum(at.field_cot) + jnp.sum(at.halos_cot)
-    return at.value, jnp.concatenate([weights_cot, shift_cot[None], at.heads_cot])
-
-
-def activation(kernel: Array, features: Array) -> Array:
-    """``t = w . S + b``; written out, because a dot of this shape is slower on CPU."""
-    t = kernel[0] * features[0]
-    for weight, feature in zip(kernel[1:-1], features[1:], strict=True):
-        t = t + weight * feature
-    return t + kernel[-1]
+    through = of_field(at.field_cot)[0] + of_halos(at.halos_cot)[0]
+    return at.value, through + at.params_cot
 
 
 def from_activation(
-    log_l: Prepared, params: Array, t: Array, t_halos: Array, axis: str | None = None
+    log_l: Observed, params: Array, t: Array, t_halos: Array, axis: str | None = None
 ) -> AtActivation:
     """ln L and its gradients, given ``t`` at the voxels (N,) and at the halos (H,).
 
-    The features of ``log_l`` and the kernel's part of the parameters are not used. With a mesh
+    The features of ``log_l`` are not used, nor what leads from the parameters to t. With a mesh
     ``axis`` the voxels and halos are one device's part, and so are the results; all devices use the
     same table, or none.
     """
@@ -184,44 +177,32 @@ def from_activation(
 
 
 def from_table(
-    log_l: Prepared, params: Array, t: Array, t_halos: Array, axis: str | None = None
+    log_l: Observed, params: Array, t: Array, t_halos: Array, axis: str | None = None
 ) -> tuple[AtActivation, Array]:
     """As :func:`from_activation`, and whether it is to be trusted (a boolean scalar)."""
-    bias = log_l.bias
-    scale = -log_l.grid.voxel_volume * log_l.num_catalogues
-    integral, heads_cot, field_cot, error = _integral(bias, params, t, log_l.weight, scale, axis)
-    halos, halos_heads, halos_cot, smallest = halo_sum(log_l, bias.unpack(params), t_halos)
-    at = AtActivation(
-        integral + halos,
-        heads_cot[bias.basis.num_weights + 1 :] + halos_heads,
-        field_cot,
-        halos_cot,
-    )
-    finite = jnp.isfinite(at.value) & jnp.all(jnp.isfinite(at.heads_cot))
+    field, params_cot, field_cot, error = _of_field(log_l, params, t, axis)
+    halos, of_halos, halos_cot, smallest = halo_sum(log_l, params, t_halos)
+    at = AtActivation(field + halos, params_cot + of_halos, field_cot, halos_cot)
+    finite = jnp.isfinite(at.value) & jnp.all(jnp.isfinite(at.params_cot))
     finite &= jnp.isfinite(jnp.sum(field_cot)) & jnp.isfinite(jnp.sum(halos_cot))
     # Beyond the largest number ln L is -inf by the rule of the definition, which then decides.
-    countable = -integral < log_l.num_catalogues * largest_number(t.dtype)
+    countable = -field < log_l.num_catalogues * largest_number(t.dtype)
     trusted = finite & countable & (error < TOLERANCE) & (smallest > 1e-280)
     if axis is not None:
         trusted = lax.pmin(trusted.astype(jnp.int32), axis) == 1
     return at, trusted
 
 
-def _integral(
-    bias: NeuralBias,
-    params: Array,
-    t: Array,
-    weight: Array | None,
-    scale: float,
-    axis: str | None,
+def _of_field(
+    log_l: Observed, params: Array, t: Array, axis: str | None
 ) -> tuple[Array, Array, Array, Array]:
-    """``scale sum_v c_v Lambda(t_v)``; its gradients in params (t fixed) and in t; a relative
-    error."""
-    table = make_table(*_range(t, weight, axis), _kinks(bias, params))
+    """The voxels' part of ln L; its gradients in params (t fixed) and in t; a relative error."""
+    weight = log_l.weight
+    low, high = _range(t, weight, axis)
+    table = make_table(low, high, log_l.bias.kinks(params, low, high))
 
     def at_nodes(t: Array, params: Array) -> Array:
-        mixture = mixture_parameters(bias, bias.unpack(params), jax.nn.softplus(t)[None])
-        return scale * jnp.exp(log_integral(mixture, log(bias.mass_threshold)))
+        return per_voxel(log_l, params, log_l.bias.mass_function_at(params, t[None]))
 
     flat = table.nodes.ravel()
     values, pull_back = jax.vjp(lambda p: at_nodes(flat, p), params)
@@ -245,14 +226,3 @@ def _range(t: Array, weight: Array | None, axis: str | None) -> tuple[Array, Arr
     if axis is None:
         return low, high
     return lax.pmin(lax.stop_gradient(low), axis), lax.pmax(lax.stop_gradient(high), axis)
-
-
-def _kinks(bias: NeuralBias, params: Array) -> list[Array]:
-    """Where in t the relu of each further mean turns on or off, in increasing order."""
-    if bias.ordering != "relu" or bias.components == 1:
-        return []
-    blocks = bias.unpack(params)
-    z = -blocks["mean_biases"][1:] / blocks["mean_kernels"][0, 1:]
-    safe = jnp.where(z > 0, z, 1)
-    t = jnp.where(z > 0, safe + jnp.log(-jnp.expm1(-safe)), -jnp.inf)
-    return list(jnp.sort(t))

@@ -1,4 +1,4 @@
-"""The gradients above the convolution from the definition, chunk by chunk.
+"""The gradients above the activation from the definition, chunk by chunk.
 
 This is where the table of :mod:`halo_mdn.likelihood.table.evaluate` does not resolve the functions:
 slower, with little memory, and right for every parameter vector.
@@ -7,54 +7,67 @@ slower, with little memory, and right for every parameter vector.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from math import log
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 
-from halo_mdn.bias.neural import mixture_parameters
-from halo_mdn.halos.mass_function import Mixture
-from halo_mdn.likelihood.definition import largest_number
-from halo_mdn.likelihood.prepared import Prepared
+from halo_mdn.likelihood.definition import (
+    is_poisson,
+    largest_number,
+    of_neighbours,
+    per_halo,
+    per_voxel,
+)
+from halo_mdn.likelihood.prepared import Observed
 
 CHUNK = 4096  # voxels or halos at a time: what autodiff keeps of them is some 20 arrays
 
 
 def by_definition(
-    log_l: Prepared, params: Array, t: Array, t_halos: Array, axis: str | None = None
+    log_l: Observed, params: Array, t: Array, t_halos: Array, axis: str | None = None
 ) -> tuple[Array, Array, Array, Array]:
-    """What :func:`halo_mdn.likelihood.table.evaluate.from_activation` gives, from the definition
-    by autodiff.
-    """
-    num_kernel = log_l.bias.basis.num_weights + 1
-    threshold = float(np.log(log_l.bias.mass_threshold))
+    """What :func:`halo_mdn.likelihood.table.evaluate.from_activation` gives, by autodiff."""
 
-    def mixture_at(params: Array, t: Array) -> Mixture:
-        blocks = log_l.bias.unpack(params)
-        return mixture_parameters(log_l.bias, blocks, jax.nn.softplus(t)[None])
-
-    def expected(params: Array, t: Array, weight: Array) -> Array:
-        log_lambda = log_l.observation.log_integral(mixture_at(params, t), threshold, threshold)
-        return jnp.sum(weight * jnp.exp(log_lambda))
-
-    def of_halos(params: Array, t: Array, log_mass: Array, used: Array) -> Array:
-        log_mass = jnp.where(used, log_mass, threshold)
-        log_n = log_l.observation.log_density(mixture_at(params, t), log_mass, threshold)
-        return jnp.sum(jnp.where(used, log_n, 0))
+    def of_voxels(params: Array, t: Array, weight: Array) -> Array:
+        mass_function = log_l.bias.mass_function_at(params, t[None])
+        return jnp.sum(weight * per_voxel(log_l, params, mass_function))
 
     weight = jnp.ones_like(t) if log_l.weight is None else log_l.weight
-    total, total_params, total_t = _chunked(expected, params, t, weight)
-    halos, halos_params, halos_t = _chunked(of_halos, params, t_halos, log_l.log_mass, log_l.used)
-    if log_l.halo_coverage is not None:
-        halos = halos + jnp.sum(jnp.log(log_l.halo_coverage))  # 1 where not used
-    scale = -log_l.grid.voxel_volume * log_l.num_catalogues
-    everywhere = total if axis is None else lax.psum(lax.stop_gradient(total), axis)
-    fits = everywhere * log_l.grid.voxel_volume < largest_number(t.dtype)
+    field, field_params, field_t = _chunked(of_voxels, params, t, weight)
+    halos, halos_params, halos_t = of_halos(log_l, params, t_halos)
+    if is_poisson(log_l.bias):
+        everywhere = field if axis is None else lax.psum(lax.stop_gradient(field), axis)
+        fits = -everywhere < log_l.num_catalogues * largest_number(t.dtype)
+        field = jnp.where(fits, field, -jnp.inf)
+        field_params, field_t = jnp.where(fits, field_params, 0), jnp.where(fits, field_t, 0)
+    return field + halos, field_params + halos_params, field_t, halos_t
 
-    of_field, head = jnp.where(fits, scale * total_params, 0), halos_params
-    value = scale * jnp.where(fits, total, jnp.inf) + halos
-    return value, (of_field + head)[num_kernel:], jnp.where(fits, scale * total_t, 0), halos_t
+
+def of_halos(log_l: Observed, params: Array, t: Array) -> tuple[Array, Array, Array]:
+    """The halos' part of ln L and its gradients in the parameters (t fixed) and in t, (H,)."""
+    bias, halos = log_l.bias, log_l.halos
+    threshold = jnp.asarray(log(bias.mass_threshold), t.dtype)
+
+    def of_chunk(params: Array, t: Array, log_mass: Array, used: Array, coverage: Array) -> Array:
+        part = replace(
+            log_l,
+            halos=replace(
+                halos,
+                log_mass=jnp.where(used, log_mass, threshold),
+                used=used,
+                coverage=jnp.where(used, coverage, 1),
+            ),
+        )
+        return jnp.sum(per_halo(part, params, bias.mass_function_at(params, t[None])))
+
+    coverage = jnp.ones_like(t) if halos.coverage is None else halos.coverage
+    value, params_cot, t_cot = _chunked(of_chunk, params, t, halos.log_mass, halos.used, coverage)
+    of_counts, of_counts_cot = jax.value_and_grad(partial(of_neighbours, log_l))(params)
+    return value + of_counts, params_cot + of_counts_cot, t_cot
 
 
 def _chunked(

@@ -14,21 +14,31 @@ from math import log
 from operator import add
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from halo_mdn.bias.neural import NeuralBias
+from halo_mdn.bias.base import Bias
 from halo_mdn.field.kernels import pad_field
-from halo_mdn.likelihood.prepared import Prepared
+from halo_mdn.likelihood.prepared import Observed
 from halo_mdn.likelihood.table.elementary import log_positive
+from halo_mdn.likelihood.table.evaluate import applies as has_table
 from halo_mdn.likelihood.table.evaluate import from_activation
 
 CHUNK = 32768  # voxels convolved at a time
 
 
+def applies(log_l: Observed) -> bool:
+    """Whether ln L is read from a table of one channel that is linear in the features."""
+    bias = log_l.bias
+    params = jax.ShapeDtypeStruct((bias.num_params,), float)
+    linear = bias.num_channels == 1 and jax.eval_shape(bias.linear, params) is not None
+    return linear and has_table(log_l)
+
+
 def value_and_cotangents(
-    log_l: Prepared,
+    log_l: Observed,
     params: Array,
     delta: Array,
     *,
@@ -37,20 +47,26 @@ def value_and_cotangents(
 ) -> tuple[Array, Array, Array]:
     """ln L, d ln L/d delta of the shape of delta, d ln L/d params.
 
-    ``log_l`` is one to which :func:`halo_mdn.likelihood.table.evaluate.applies`; its features are
-    not used. ``chunk_size`` is the number of voxels convolved at a time. A mesh ``axis`` means the
-    same as for :func:`halo_mdn.likelihood.table.evaluate.from_activation`.
+    ``log_l`` is one to which this :func:`applies`; its features are not used. ``chunk_size`` is the
+    number of voxels convolved at a time. A mesh ``axis`` means the same as for
+    :func:`halo_mdn.likelihood.table.evaluate.from_activation`.
     """
     bias, grid = log_l.bias, log_l.grid
-    kernel = params[: bias.basis.num_weights + 1]
+    (weights, shifts), to_params = jax.vjp(lambda p: _linear(bias, p), params)
     padded = pad_field(delta, grid, bias.kernel_shape)
     x = lax.map(lambda plane: _log_density(plane, bias.density_floor), padded)
-    t = _convolved(log_l, kernel, x, chunk_size).ravel()
+    t = _convolved(log_l, weights[0], shifts[0], x, chunk_size).ravel()
     at = from_activation(log_l, params, t, t[log_l.halo_voxel], axis)
     t_cot = at.field_cot.at[log_l.halo_voxel].add(at.halos_cot)
-    delta_cot, weights_cot = _cotangents(log_l, kernel[:-1], delta, x, t_cot, chunk_size)
-    params_cot = jnp.concatenate([weights_cot, jnp.sum(t_cot)[None], at.heads_cot])
-    return at.value, delta_cot, params_cot
+    delta_cot, weights_cot = _cotangents(log_l, weights[0], delta, x, t_cot, chunk_size)
+    through = to_params((weights_cot[None], jnp.sum(t_cot)[None]))[0]
+    return at.value, delta_cot, through + at.params_cot
+
+
+def _linear(bias: Bias, params: Array) -> tuple[Array, Array]:
+    linear = bias.linear(params)
+    assert linear is not None
+    return linear
 
 
 def _log_density(delta: Array, floor: float) -> Array:
@@ -67,19 +83,19 @@ def _slope_of_log_density(delta: Array, floor: float) -> Array:
     return jnp.where(above, 1 / jnp.where(above, density, 1), 0)
 
 
-def _convolved(log_l: Prepared, kernel: Array, x: Array, chunk_size: int) -> Array:
+def _convolved(log_l: Observed, weights: Array, shift: Array, x: Array, chunk_size: int) -> Array:
     """What the network sees over the domain, from ``x`` with its surroundings."""
     bias = log_l.bias
 
     def of_slab(start: Array, shells: list[Array]) -> Array:
-        pairs = zip(kernel[:-1], shells, strict=True)
-        return sum((weight * shell for weight, shell in pairs), start=kernel[-1])
+        pairs = zip(weights, shells, strict=True)
+        return sum((weight * shell for weight, shell in pairs), start=shift)
 
-    return _map_slabs(of_slab, x, log_l.grid.domain_shape(bias.kernel_shape), bias, chunk_size)
+    return _map_slabs(of_slab, x, log_l.halos.domain.shape, bias, chunk_size)
 
 
 def _cotangents(
-    log_l: Prepared,
+    log_l: Observed,
     weights: Array,
     delta: Array,
     x: Array,
@@ -92,20 +108,18 @@ def _cotangents(
     which nothing is, or to the wrapped field.
     """
     bias, grid, shape = log_l.bias, log_l.grid, log_l.grid.shape
-    field = t_cot.reshape(grid.domain_shape(bias.kernel_shape))
+    field = t_cot.reshape(log_l.halos.domain.shape)
     if grid.boundary == "periodic":
-        padded, margin = (
-            pad_field(field, grid, bias.kernel_shape),
-            [n // 2 for n in bias.kernel_shape],
-        )
+        padded = pad_field(field, grid, bias.kernel_shape)
+        margin = tuple(n // 2 for n in bias.kernel_shape)
     else:
         padded = jnp.pad(field, [(n - 1, n - 1) for n in bias.kernel_shape])
-        margin = [0, 0, 0]
+        margin = (0, 0, 0)
 
     def of_slab(start: Array, shells: list[Array]) -> tuple[Array, Array]:
         size = shells[0].shape
         stored = jnp.stack([shell.ravel() for shell in shells])  # a product reads it; no sum would
-        corner = (margin[0] + start, *margin[1:])
+        corner: list[Any] = [margin[0] + start, *margin[1:]]
         x_slab = lax.dynamic_slice(x, corner, size)
         slope = _slope_of_log_density(
             lax.dynamic_slice_in_dim(delta, start, size[0]), bias.density_floor
@@ -120,7 +134,7 @@ def _map_slabs(
     function: Callable[[Array, list[Array]], Any],
     padded: Array,
     shape: tuple[int, int, int],
-    bias: NeuralBias,
+    bias: Bias,
     chunk_size: int,
 ) -> Any:
     """``function(first plane, shell sums)`` on slabs of the grid, stacked.
@@ -144,7 +158,7 @@ def _planes_per_slab(shape: tuple[int, int, int], chunk_size: int) -> int:
     return max([n for n in fits if n * shape[1] * shape[2] <= chunk_size], default=1)
 
 
-def _shell_sums(padded: Array, shape: tuple[int, ...], bias: NeuralBias) -> list[Array]:
+def _shell_sums(padded: Array, shape: tuple[int, ...], bias: Bias) -> list[Array]:
     """The field summed over each shell around the voxels of ``shape``."""
     half = np.array(bias.kernel_shape) // 2
     sums = []

@@ -18,12 +18,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from math import log
+from typing import TypeGuard
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from halo_mdn.bias.base import Bias
 from halo_mdn.bias.neural import HEADS, NeuralBias
 from halo_mdn.halos.special import log_softplus
 from halo_mdn.likelihood.fixed_field import FixedFieldLikelihood
@@ -157,9 +159,10 @@ def coordinates_for(
     return natural if _holds(natural, jnp.asarray(points, dtype)) else usual
 
 
-def _is_linear_in_one_field(bias: NeuralBias) -> bool:
-    own = type(bias) is NeuralBias  # others have parameters that belong to no component
-    return own and not bias.hidden_layers and bias.filters * len(bias.multipoles) == 1
+def _is_linear_in_one_field(bias: Bias) -> TypeGuard[NeuralBias]:
+    if type(bias) is not NeuralBias:  # others have parameters that belong to no component
+        return False
+    return not bias.hidden_layers and bias.num_channels == 1
 
 
 def _holds(coordinates: NaturalMixture, points: Array) -> bool:

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from halo_mdn.bias.neural import is_network, mixture_of_features
+from halo_mdn.bias.neural import is_network
 from halo_mdn.errors import NotFinite
+from halo_mdn.halos.mass_observation import gaussian
 from halo_mdn.sampling.coordinates.bijections import Coordinates, coordinates_at
 from halo_mdn.sampling.start.newton import Summit, climb
 from halo_mdn.sampling.start.target import LogPosterior
@@ -65,7 +66,7 @@ def has_spike(posterior: LogPosterior, summit: Summit) -> bool:
     log_l, bias = posterior.log_likelihood, posterior.bias
     if not is_network(bias):
         return False
-    mixture = mixture_of_features(bias, jnp.asarray(summit.params), log_l.halo_features)
+    mixture = gaussian(bias.mass_function(jnp.asarray(summit.params), log_l.halo_features))
     distance = (log_l.log_mass[None] - mixture.mean) / mixture.width
     log_share = mixture.log_amplitude - mixture.mean - jnp.log(mixture.width) - 0.5 * distance**2
     share = jax.nn.softmax(log_share, axis=0) * log_l.used[None]

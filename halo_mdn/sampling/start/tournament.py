@@ -13,7 +13,6 @@ from dataclasses import replace
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from halo_mdn.bias.base import Bias
@@ -153,16 +152,14 @@ def _part(
     if size == whole:
         return LogPosterior(log_likelihood, 1.0, bias)
     chosen = np.sort(rng.choice(whole, size, replace=False))
-    place = np.full(whole, -1)
-    place[chosen] = np.arange(size)
-    voxel = place[np.asarray(log_likelihood.halo_voxel)]
-    inside = np.flatnonzero((voxel >= 0) & np.asarray(log_likelihood.used))
-    weight = log_likelihood.weight
+    halos = log_likelihood.halos
+    inside = np.flatnonzero(np.isin(np.asarray(halos.voxel), chosen) & np.asarray(halos.used))
+    part = log_likelihood.with_halos(inside)
+    completeness = None if halos.completeness is None else halos.completeness[chosen]
     part = replace(
-        log_likelihood.with_halos(inside),
+        part,
         features=log_likelihood.features[:, chosen],
-        weight=None if weight is None else weight[chosen],
-        halo_voxel=jnp.asarray(voxel[inside], log_likelihood.halo_voxel.dtype),
+        halos=replace(part.halos, completeness=completeness),
     )
     return LogPosterior(part, whole / size, bias)
 
