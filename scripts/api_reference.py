@@ -22,7 +22,10 @@ how the pieces go together, read the [guide](guide.md). In signatures, `Array` i
 `ArrayLike` is what JAX takes for one, NumPy arrays included.
 """
 GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {  # no names: all that the module offers
-    "Data": ("halo_mdn", ("Grid", "HaloCatalogue", "MassObservation", "InputError")),
+    "Data": (
+        "halo_mdn",
+        ("Grid", "HaloCatalogue", "PlacedHalos", "place_halos", "MassObservation", "InputError"),
+    ),
     "Models": ("halo_mdn", ("Bias", "NeuralBias", "TruncatedPowerLaw", "OverdispersedBias")),
     "Likelihood and prior": (
         "halo_mdn",

@@ -66,12 +66,16 @@ def of_neighbours(log_l: Observed, params: Array) -> Array:
 
 
 def per_voxel(log_l: Observed, params: Array, mass_function: MassFunction) -> Array:
-    """What one fully observed voxel of each mass function contributes to ln L, (N,)."""
-    log_lambda, volume = log_integral_of(log_l, mass_function), log_l.grid.voxel_volume
-    log_phi = log_l.bias.log_dispersion(params)
+    """What a fully observed voxel of each mass function adds to ln L, (N,), over `voxel_scale`."""
+    log_lambda, log_phi = log_integral_of(log_l, mass_function), log_l.bias.log_dispersion(params)
     if log_phi is None:
-        return -volume * log_l.num_catalogues * jnp.exp(log_lambda)
-    return voxel_terms(log_lambda + log(volume), log_phi)
+        return jnp.exp(log_lambda)
+    return voxel_terms(log_lambda + log(log_l.grid.voxel_volume), log_phi)
+
+
+def voxel_scale(log_l: Observed) -> float:
+    """The factor common to all voxels."""
+    return -log_l.grid.voxel_volume * log_l.num_catalogues if is_poisson(log_l.bias) else 1.0
 
 
 def is_poisson(bias: Bias) -> bool:

@@ -23,7 +23,7 @@ from jax.typing import ArrayLike
 from halo_mdn.bias.neural import NeuralBias
 from halo_mdn.errors import InputError
 from halo_mdn.field.density import check_density, check_shape, is_concrete
-from halo_mdn.halos.placed import PlacedHalos, place_halos
+from halo_mdn.halos.placed import PlacedHalos
 from halo_mdn.likelihood.adjoint import Adjoint
 from halo_mdn.likelihood.definition import definition
 from halo_mdn.likelihood.devices.slabs import (
@@ -34,7 +34,7 @@ from halo_mdn.likelihood.devices.slabs import (
     shard_field,
     with_ghosts,
 )
-from halo_mdn.likelihood.fixed_field import FixedFieldLikelihood, fixed_field_likelihood
+from halo_mdn.likelihood.fixed_field import FixedFieldLikelihood, fixed_field_likelihood, placed_for
 from halo_mdn.likelihood.prepared import Observed
 from halo_mdn.likelihood.table import evaluate as fast
 from halo_mdn.likelihood.table import field_adjoint
@@ -157,7 +157,7 @@ def _adjoint(bias: NeuralBias, params: Array, delta: Array, halos: ShardedCatalo
             lambda s: with_ghosts(s, halos.grid, bias.kernel_shape, halos.mesh), slab
         )
         part = catalogue_with_ghosts(halos, bias.kernel_shape)
-        given_field = Observed(bias, place_halos(part, bias.domain(part.grid)))
+        given_field = Observed(bias, placed_for(bias, part))
         if field_adjoint.applies(given_field):
             value, delta_cot, params_cot = field_adjoint.value_and_cotangents(
                 given_field, params, around, axis=AXIS

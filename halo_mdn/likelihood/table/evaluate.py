@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from halo_mdn.likelihood.definition import is_poisson, largest_number, per_voxel
+from halo_mdn.likelihood.definition import is_poisson, largest_number, per_voxel, voxel_scale
 from halo_mdn.likelihood.prepared import Observed, Prepared
 from halo_mdn.likelihood.table.cubics import make_table, relative_error, sum_and_look_up, to_nodes
 from halo_mdn.likelihood.table.fallback import by_definition
@@ -197,12 +197,12 @@ def _of_field(
     log_l: Observed, params: Array, t: Array, axis: str | None
 ) -> tuple[Array, Array, Array, Array]:
     """The voxels' part of ln L; its gradients in params (t fixed) and in t; a relative error."""
-    weight = log_l.weight
+    weight, scale = log_l.weight, voxel_scale(log_l)
     low, high = _range(t, weight, axis)
     table = make_table(low, high, log_l.bias.kinks(params, low, high))
 
     def at_nodes(t: Array, params: Array) -> Array:
-        return per_voxel(log_l, params, log_l.bias.mass_function_at(params, t[None]))
+        return scale * per_voxel(log_l, params, log_l.bias.mass_function_at(params, t[None]))
 
     flat = table.nodes.ravel()
     values, pull_back = jax.vjp(lambda p: at_nodes(flat, p), params)

@@ -21,6 +21,7 @@ from halo_mdn.likelihood.definition import (
     of_neighbours,
     per_halo,
     per_voxel,
+    voxel_scale,
 )
 from halo_mdn.likelihood.prepared import Observed
 
@@ -39,12 +40,13 @@ def by_definition(
     weight = jnp.ones_like(t) if log_l.weight is None else log_l.weight
     field, field_params, field_t = _chunked(of_voxels, params, t, weight)
     halos, halos_params, halos_t = of_halos(log_l, params, t_halos)
+    scale = voxel_scale(log_l)
     if is_poisson(log_l.bias):
         everywhere = field if axis is None else lax.psum(lax.stop_gradient(field), axis)
-        fits = -everywhere < log_l.num_catalogues * largest_number(t.dtype)
-        field = jnp.where(fits, field, -jnp.inf)
+        fits = everywhere * log_l.grid.voxel_volume < largest_number(t.dtype)
+        field = jnp.where(fits, field, jnp.inf)
         field_params, field_t = jnp.where(fits, field_params, 0), jnp.where(fits, field_t, 0)
-    return field + halos, field_params + halos_params, field_t, halos_t
+    return scale * field + halos, scale * field_params + halos_params, scale * field_t, halos_t
 
 
 def of_halos(log_l: Observed, params: Array, t: Array) -> tuple[Array, Array, Array]:
