@@ -23,9 +23,9 @@ from halo_mdn.files import write_file, write_hdf5
 from halo_mdn.halos.catalogue import HaloCatalogue
 from halo_mdn.halos.mass_observation import EXACT, MassObservation
 from halo_mdn.io.formats.exchange import FORMAT, ORIGIN, UNITS, VERSION
+from halo_mdn.io.formats.hdf5 import SHARED_DENSITY
 from halo_mdn.mocks.simulation import simulate
 
-DENSITY_FILE = "density.h5"
 SUFFIXES = {"hdf5": ".h5", "text": ".list"}
 
 
@@ -116,7 +116,7 @@ def check_free(folder: Path, num: int, form: str) -> None:
         Naming the first such file.
     """
     wanted = mock_paths(folder, num, form)
-    wanted += [folder / DENSITY_FILE] if form == "hdf5" else []
+    wanted += [folder / SHARED_DENSITY] if form == "hdf5" else []
     existing = [path for path in wanted if path.exists()]
     if existing:
         raise InputError(
@@ -145,7 +145,7 @@ def write_mocks(
     """
     provenance = provenance or {}
     if paths and paths[0].suffix == SUFFIXES["hdf5"]:
-        write_hdf5(paths[0].parent / DENSITY_FILE, lambda file: _fill_density(file, field))
+        write_hdf5(paths[0].parent / SHARED_DENSITY, lambda file: _fill_density(file, field))
     for path, mock in zip(paths, mocks, strict=True):
         if path.suffix == SUFFIXES["hdf5"]:
             write_hdf5(path, partial(_fill, mock, mass_definition, provenance))
@@ -174,7 +174,7 @@ def _fill(
 ) -> None:
     numbers = {"mock": mock.index, "chain": mock.chain, "draw": mock.draw}
     file.attrs.update({"format": FORMAT, "format_version": VERSION, **provenance, **numbers})
-    file["density"] = h5py.ExternalLink(DENSITY_FILE, "/density")
+    file["density"] = h5py.ExternalLink(SHARED_DENSITY, "/density")
     position = file.create_dataset("halos/position", data=mock.halos.position)
     position.attrs["units"] = UNITS["position"]
     mass = file.create_dataset("halos/mass", data=mock.halos.mass)

@@ -59,7 +59,7 @@ def test_draws_that_are_impossible_exactly_are_not_to_be_used():
 
 def test_both_likelihoods_are_recorded(bias, params, delta, halos):
     exact = hm.fixed_field_likelihood(bias, delta, halos)
-    twice = replace(exact, weight=jnp.full(exact.features.shape[1], 2.0))
+    twice = replace(exact, multiplicity=jnp.full(exact.features.shape[1], 2.0))
     draws = np.asarray(params) + 0.01 * np.random.default_rng(2).normal(size=(2, 300, 17))
     posterior = record_compression(xr.DataTree(), exact, Compressed(twice, 99, 0.0, 0.0), draws)
     dataset = posterior[GROUP].to_dataset()

@@ -17,6 +17,7 @@ from halo_mdn.io.formats.heaps import check_heaps
 FORMAT = "halo_mdn exchange"  # the attribute `format` of our own files
 EXCHANGE, BORG, SNAPSHOT = "exchange file", "BORG sample", "snapshot"
 BORG_DENSITY = "scalars/BORG_final_density"
+SHARED_DENSITY = "density.h5"  # beside the catalogues that `predict` writes
 _MOST_MEMBERS = 20_000
 
 
@@ -71,10 +72,7 @@ def members(file: h5py.File, path: Path) -> Iterator[tuple[str, h5py.Group | h5p
                 raise InputError(f"{path} has more than {_MOST_MEMBERS:,} members: is it damaged?")
             link = group.get(name, getlink=True)
             if isinstance(link, h5py.ExternalLink):
-                raise InputError(
-                    f"{path}: {name} leads to another file ({link.filename}), expected all data in "
-                    "this one: copy them into it"
-                )
+                _check_link(link, path, name)
             if isinstance(link, h5py.SoftLink):
                 continue  # leads to a member that comes by itself, or to nothing
             part = group[name]
@@ -87,6 +85,17 @@ def members(file: h5py.File, path: Path) -> Iterator[tuple[str, h5py.Group | h5p
             yield part.name.lstrip("/"), part
             if isinstance(part, h5py.Group):
                 waiting.append((part, (*above, address)))
+
+
+def _check_link(link: h5py.ExternalLink, path: Path, name: str) -> None:
+    """Refuse a link to another file, but for the density that mocks in one folder share."""
+    if path.name == SHARED_DENSITY or link.filename != SHARED_DENSITY:
+        raise InputError(
+            f"{path}: {name} leads to another file ({link.filename}), expected all data in "
+            "this one: copy them into it"
+        )
+    with opened(path.with_name(SHARED_DENSITY)):
+        pass  # it is what it should be
 
 
 def values_of(part: h5py.Dataset, path: Path) -> np.ndarray:
@@ -111,7 +120,7 @@ def check_size(part: h5py.Dataset, path: Path) -> None:
     """
     if not is_dataset(part) or part.shape is None:
         raise InputError(f"{path} is damaged: {part.name} holds no values")
-    what, have = f"the dataset {part.name.lstrip('/')}", path.stat().st_size
+    what, have = f"the dataset {part.name.lstrip('/')}", Path(part.file.filename).stat().st_size
     wanted = prod(part.shape) * part.dtype.itemsize
     stored = part.id.get_storage_size() if wanted else 0
     check_whole(path, what, stored, have)
