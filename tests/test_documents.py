@@ -1,7 +1,8 @@
-"""Every Python block of the README and the guide runs."""
+"""Every Python block of the README and the guide runs; those of other pages import what there is."""
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
@@ -53,3 +54,13 @@ def test_the_test_command_is_the_one_ci_runs() -> None:
     command = re.search(r"## Test it\s+```sh\n(.*?)\n```", readme, flags=re.DOTALL)
     assert command is not None
     assert command[1] in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=str)
+def test_names_that_a_page_imports_are_there(page: Path) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for module, names in re.findall(
+        r"^\s*from (halo_mdn[\w.]*) import ([\w, ]+)$", text, re.MULTILINE
+    ):
+        for name in names.split(","):
+            assert hasattr(importlib.import_module(module), name.strip()), f"{module}.{name}"
