@@ -57,17 +57,18 @@ class BumpOfFeatures(Bump):
         return Bump.mass_function_at(self, params, features)
 
 
-def behind_layers(seed: int, num_params: int) -> np.ndarray:
-    """Heads behind one hidden layer whose second mean has a kink inside the range."""
-    return np.concatenate([NETWORK[:5], np.random.default_rng(seed).normal(size=num_params - 5)])
-
-
 def layered(ordering: str) -> tuple[hm.NeuralBias, np.ndarray]:
+    """Heads behind one hidden layer; the gap between the means changes its sign at t = 0.5."""
     bias = hm.NeuralBias(hidden_layers=(3,), ordering=ordering)
-    blocks = {k: np.array(v) for k, v in bias.unpack(behind_layers(2, bias.num_params)).items()}
+    rng = np.random.default_rng(2)
+    blocks = {name: rng.normal(size=shape) for name, shape in bias.block_shapes.items()}
+    blocks |= {"kernel_weights": NETWORK[None, :4], "kernel_biases": NETWORK[4:5]}
+    hidden = np.logaddexp(
+        0, blocks["hidden_0_weights"][0] * np.logaddexp(0, 0.5) + blocks["hidden_0_biases"]
+    )
     blocks["amplitude_biases"] = np.array([-4.4, -5.1])
     blocks["mean_kernels"] = np.array([[0.1, 0.5], [0.2, -0.8], [0.1, 0.2]])
-    blocks["mean_biases"] = np.array([-0.6, 0.1])
+    blocks["mean_biases"] = np.array([-0.6, -hidden @ blocks["mean_kernels"][:, 1]])
     blocks["width_kernels"] *= 0.05
     blocks["width_biases"] = np.array([-6.5, -7.1])
     return bias, np.asarray(bias.pack(blocks))
@@ -115,6 +116,14 @@ def check(log_l, params, tolerance: float = 1e-11) -> None:
 def test_the_table_agrees_with_the_definition(name, delta, halos) -> None:
     bias, params = MODELS[name]
     check(hm.fixed_field_likelihood(bias, delta, halos), jnp.asarray(params))
+
+
+def test_a_kink_behind_a_hidden_layer_is_found() -> None:
+    bias, params = MODELS["hidden layer, kinks"]
+    found = np.asarray(bias.kinks(jnp.asarray(params), jnp.asarray(-2.0), jnp.asarray(3.0)))
+    np.testing.assert_allclose(found[-1], 0.5, atol=1e-12)
+    bias, params = MODELS["hidden layer"]
+    assert bias.kinks(jnp.asarray(params), jnp.asarray(-2.0), jnp.asarray(3.0)) == []
 
 
 def test_errors_of_the_masses_go_through_the_table(delta, halos) -> None:
