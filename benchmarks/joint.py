@@ -22,9 +22,8 @@ from halo_mdn.config.joint_schema import JointConfig, LptSettings, MockSettings
 from halo_mdn.field.fourier import shell_power
 from halo_mdn.field.lpt import density, displacement
 from halo_mdn.joint.coordinates import BIAS, FIELD, JointCoordinates, ShellScaled
-from halo_mdn.joint.problem import log_joint
+from halo_mdn.joint.joint_density import JointDensity
 from halo_mdn.joint.run import prepare
-from halo_mdn.likelihood.fixed_field import fixed_field_likelihood
 from halo_mdn.sampling.coordinates.bijections import Composed, Whitened
 
 _LENGTH = 1.8  # of a trajectory, in units of the scales
@@ -53,21 +52,24 @@ def main() -> None:
         mock=MockSettings(cells=cells, box_size=_VOXEL * cells),
         lpt=LptSettings(precision="float32"),
     )
-    problem, content = prepare(config)
+    inputs = prepare(config)
+    problem, content = inputs.problem, inputs.content
     noise, params = jnp.asarray(content.white_noise), jnp.array(MOCK_PARAMS)
     unit = Whitened(jnp.zeros_like(params), jnp.eye(len(params)))
     plain = JointCoordinates(ShellScaled.unit(noise.shape), Composed(unit, unit))
 
-    def log_density(coordinates: JointCoordinates, problem: Any, field: jax.Array) -> jax.Array:
-        return log_joint(coordinates, problem, {FIELD: field, BIAS: params})
+    def log_density(
+        coordinates: JointCoordinates, density: JointDensity, field: jax.Array
+    ) -> jax.Array:
+        return density(coordinates, {FIELD: field, BIAS: params})
 
     both = jax.jit(jax.value_and_grad(log_density, argnums=2))
-    power = np.asarray(shell_power(both(plain, problem, noise)[1]))
+    power = np.asarray(shell_power(both(plain, inputs.density, noise)[1]))
     scaled = plain._replace(field=plain.field.at_slopes(power))
     say = sys.stdout.write
-    say(f"{problem.halos.num_halos} halos, {cells}^3 cells; processor time in ms\n")
+    say(f"{problem.halos.voxel.size} halos, {cells}^3 cells; processor time in ms\n")
     single = noise.astype(problem.precision)
-    log_l = fixed_field_likelihood(problem.bias, content.delta, problem.halos)
+    given = inputs.density.given_field(plain, {FIELD: noise, BIAS: params})
 
     def of_displacements(w: jax.Array) -> jax.Array:
         return jnp.sum(jnp.stack(displacement(w, problem.lpt, problem.cosmology)) ** 2)
@@ -78,30 +80,32 @@ def main() -> None:
     parts = {
         "displacements": (jax.grad(of_displacements), single),
         "density": (jax.grad(of_density), single),
-        "all": (jax.value_and_grad(log_density, argnums=2), plain, problem, noise),
-        "bias at a fixed field": (jax.value_and_grad(lambda p, log_l: log_l(p)), params, log_l),
+        "all": (jax.value_and_grad(log_density, argnums=2), plain, inputs.density, noise),
+        "bias at a fixed field": (jax.value_and_grad(lambda p, given: given(p)), params, given),
     }  # fmt: skip
     for name, (function, *arguments) in parts.items():
         say(f"  gradient, {name}: {milliseconds(function, *arguments):.1f}\n")
     say(f"scales by shell: {np.round(np.asarray(scaled.field.scale), 3).tolist()}\n")
     for step in (0.03, 0.06, 0.1, 0.2):
-        errors = [energy_error(both, scaled, problem, noise, step, seed) for seed in (1, 2, 3)]
+        errors = [
+            energy_error(both, scaled, inputs.density, noise, step, seed) for seed in (1, 2, 3)
+        ]
         say(f"step {step}, length {_LENGTH}: energy off by {np.round(errors, 2).tolist()}\n")
 
 
 def energy_error(
-    value_and_slope: Callable, coordinates: JointCoordinates, problem: Any, noise: jax.Array,
-    step: float, seed: int,
+    value_and_slope: Callable, coordinates: JointCoordinates, density: JointDensity,
+    noise: jax.Array, step: float, seed: int,
 ) -> float:  # fmt: skip
     """Change of the energy over leapfrog steps from a random momentum, along one length."""
     x = coordinates.field.to_latent(noise)
     p = jax.random.normal(jax.random.key(seed), x.shape)
-    value, slope = value_and_slope(coordinates, problem, x)
+    value, slope = value_and_slope(coordinates, density, x)
     before = 0.5 * jnp.sum(p**2) - value
     for _ in range(round(_LENGTH / step)):
         p = p + 0.5 * step * slope
         x = x + step * p
-        value, slope = value_and_slope(coordinates, problem, x)
+        value, slope = value_and_slope(coordinates, density, x)
         p = p + 0.5 * step * slope
     return float(0.5 * jnp.sum(p**2) - value - before)
 

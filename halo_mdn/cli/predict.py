@@ -29,7 +29,7 @@ from halo_mdn.mocks.posterior_catalogues import (
     write_mocks,
 )
 from halo_mdn.posterior import container
-from halo_mdn.posterior.reopened import config_of, other_voxels, params_of
+from halo_mdn.posterior.reopened import config_of, is_joint, other_voxels, params_of
 from halo_mdn.progress import Display, counted, duration
 from halo_mdn.provenance import sha256_of
 
@@ -112,6 +112,11 @@ def _field(
     if not arguments.field:
         if arguments.box_size or arguments.field_key:
             raise InputError("--box_size and --field_key belong to --field, which is not given")
+        if is_joint(fitted):
+            raise InputError(
+                f"{arguments.run_folder} is a joint inference, without a given field: give --field "
+                "with the density to draw on"
+            )
         return _fitted_field(config, fitted), "the field that was fitted, with its selection"
     path = Path(arguments.field)
     given = _sides(arguments.box_size) if arguments.box_size else None

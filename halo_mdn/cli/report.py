@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import xarray as xr
+
 from halo_mdn.config import RuntimeConfig
 from halo_mdn.config.runtime import set_up_jax
 from halo_mdn.errors import InputError
 from halo_mdn.fitting.folder import POSTERIOR
+from halo_mdn.joint.joint_report import joint_content
 from halo_mdn.posterior import container
+from halo_mdn.posterior.reopened import is_joint
 from halo_mdn.progress import Display
-from halo_mdn.report.html import REPORT, write_pictures, write_report
+from halo_mdn.report.html import REPORT, Content, content_of, write_pictures, write_report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,14 +34,22 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the report."""
     folder, display = Path(arguments.run_folder), Display()
     posterior = container.read(folder / POSTERIOR)
-    if "counts_power" not in posterior["posterior_predictive"].to_dataset():
-        raise InputError(
-            f"{folder / POSTERIOR} is of an earlier version and lacks what the report shows: fit "
-            "again"
-        )
+    content = _content(posterior, folder / POSTERIOR)
     set_up_jax(RuntimeConfig())
-    display.say(f"wrote {write_report(posterior, folder / REPORT, name=folder.resolve().name)}")
+    name = folder.resolve().name
+    page = write_report(posterior, folder / REPORT, name=name, content=content)
+    display.say(f"wrote {page}")
     if arguments.pictures:
-        paths = write_pictures(posterior, arguments.pictures)
+        paths = write_pictures(content, arguments.pictures)
         display.say(f"wrote {len(paths)} pictures to {arguments.pictures}")
     return 0
+
+
+def _content(posterior: xr.DataTree, path: Path) -> Content:
+    if is_joint(posterior):
+        return joint_content(posterior)
+    if "counts_power" not in posterior["posterior_predictive"].to_dataset():
+        raise InputError(
+            f"{path} is of an earlier version and lacks what the report shows: fit again"
+        )
+    return content_of(posterior)

@@ -59,6 +59,15 @@ class CosmologySettings:
 
 
 @dataclass(frozen=True)
+class JointModelConfig:
+    """The model file: the one place where the joint density is written."""
+
+    name: str = setting(
+        "joint_field", "a joint model in models/, or the path of your own copy", path_suffix=".py"
+    )
+
+
+@dataclass(frozen=True)
 class JointStart:
     """Where chains start."""
 
@@ -71,10 +80,9 @@ class JointStart:
 class JointSampler:
     """The sampler."""
 
-    method: Literal["nuts", "mclmc", "blocks"] = setting(
+    method: Literal["nuts", "blocks"] = setting(
         "blocks",
-        "blocks: trajectories of all, in turn with some of the bias alone; nuts: all together; "
-        "mclmc: the same, without Metropolis steps",
+        "blocks: trajectories of all, in turn with some of the bias alone; nuts: all together",
     )
     num_chains: int = setting(2, "independent chains, each on its own thread", minimum=1)
     num_warmup: int = setting(
@@ -87,12 +95,11 @@ class JointSampler:
         0.7, "acceptance to which blocks and nuts tune their steps", above=0.0
     )
     thinning: int = setting(1, "updates per kept draw, in the warm-up as well", minimum=1)
-    energy_error: float = setting(
-        5e-4, "energy variance per dimension to which MCLMC tunes its step", above=0.0
-    )
     bias_updates: int = setting(16, "blocks: updates of the bias per update of all", minimum=1)
-    chunk_size: int = setting(5, "draws between two reports", minimum=1)
-    max_minutes: float = setting(60.0, "stop drawing after this time and report", above=0.0)
+    chunk_size: int = setting(5, "draws between two looks at convergence", minimum=1)
+    max_minutes: float = setting(
+        60.0, "stop drawing after this time and report; --resume with more goes on", above=0.0
+    )
 
 
 @dataclass(frozen=True)
@@ -111,6 +118,7 @@ class JointConfig:
     seed: int = setting(0, "seed of the chains", minimum=0)
     data: JointData = field(default_factory=JointData)
     mock: MockSettings = field(default_factory=MockSettings)
+    model: JointModelConfig = field(default_factory=JointModelConfig)
     lpt: LptSettings = field(default_factory=LptSettings)
     cosmology: CosmologySettings = field(default_factory=CosmologySettings)
     start: JointStart = field(default_factory=JointStart)

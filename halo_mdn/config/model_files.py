@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,34 +19,47 @@ from halo_mdn.config import ModelConfig, RunConfig
 from halo_mdn.config.shipped import shipped_folder, shipped_names
 from halo_mdn.errors import InputError
 
+Kind = Literal["fit", "joint"]
+_ARGUMENTS: dict[Kind, tuple[str, ...]] = {
+    "fit": ("bias", "log_likelihood"),
+    "joint": ("problem",),
+}
 
-def find_model_file(name: str) -> Path:
+
+def find_model_file(name: str, kind: Kind = "fit") -> Path:
     """The file of a model: a path that ends in .py, or the name of a shipped model.
 
     Raises
     ------
     InputError
-        If there is no such file.
+        If there is no such file; the models of that kind are then listed.
     """
     path = Path(name) if name.endswith(".py") else shipped_folder("models") / f"{name}.py"
     if not path.is_file():
-        names = ", ".join(shipped_names("models", ".py"))
+        shipped = [known for known in shipped_names("models", ".py") if _is_shipped(known, kind)]
         raise InputError(
-            f"there is no model {name!r} ({path}); the shipped ones are: {names}; give a path "
-            "ending in .py for your own"
+            f"there is no model {name!r} ({path}); the shipped ones are: {', '.join(shipped)}; "
+            "give a path ending in .py for your own"
         )
     return path
 
 
-def load_model(name: str) -> Callable[..., None]:
+def load_model(name: str, kind: Kind = "fit") -> Callable[..., None]:
     """The NumPyro model function ``model`` of a model file.
+
+    Parameters
+    ----------
+    name : str
+    kind : {"fit", "joint"}
+        A model of a fit takes ``(bias, log_likelihood)``, one of joint inference ``(problem)``.
 
     Raises
     ------
     InputError
-        If the file is missing, cannot be imported, or defines no function ``model``.
+        If the file is missing, cannot be imported, defines no function ``model``, or one of the
+        other kind.
     """
-    module = _imported(find_model_file(name))
+    module = _imported(find_model_file(name, kind), kind)
     model: Any = getattr(module, "model", None)
     if not callable(model):
         raise InputError(f"the model file {module.__file__} defines no function 'model'")
@@ -58,9 +72,10 @@ def load_bias(name: str) -> type[Bias]:
     Raises
     ------
     InputError
-        If the file is missing, cannot be imported, or its ``Bias`` is something else.
+        If the file is missing, cannot be imported, is for joint inference, or its ``Bias`` is
+        something else.
     """
-    module = _imported(find_model_file(name))
+    module = _imported(find_model_file(name), "fit")
     kind: Any = getattr(module, "Bias", NeuralBias)
     if not (isinstance(kind, type) and issubclass(kind, Bias) and is_dataclass(kind)):
         raise InputError(
@@ -70,7 +85,7 @@ def load_bias(name: str) -> type[Bias]:
     return kind
 
 
-def _imported(path: Path) -> ModuleType:
+def _imported(path: Path, kind: Kind) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"halo_mdn_model_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -81,7 +96,33 @@ def _imported(path: Path) -> ModuleType:
         raise InputError(
             f"the model file {path} cannot be imported: {type(error).__name__}: {error}"
         ) from error
+    other: Kind = "joint" if kind == "fit" else "fit"
+    model = getattr(module, "model", None)
+    if callable(model) and not _takes(model, kind) and _takes(model, other):
+        command = {"fit": "a fit", "joint": "`run_inference.py joint`"}
+        raise InputError(
+            f"the model file {path} is one for {command[other]}, its model takes "
+            f"({', '.join(_ARGUMENTS[other])}): {command[kind]} needs one that takes "
+            f"({', '.join(_ARGUMENTS[kind])})"
+        )
     return module
+
+
+def _takes(model: Callable[..., None], kind: Kind) -> bool:
+    """Whether a model can be called with the arguments of this kind."""
+    try:
+        inspect.signature(model).bind(*_ARGUMENTS[kind])
+    except TypeError:
+        return False
+    return True
+
+
+def _is_shipped(name: str, kind: Kind) -> bool:
+    try:
+        load_model(name, kind)
+    except InputError:
+        return False
+    return True
 
 
 def bias_of(config: RunConfig) -> Bias:

@@ -89,12 +89,12 @@ def to_toml(config: Any) -> str:
     return "\n".join(lines) + "\n"
 
 
-def to_json(config: RunConfig) -> str:
+def to_json(config: Any) -> str:
     """The configuration as one line of JSON with sorted keys."""
     return json.dumps(asdict(config), sort_keys=True)
 
 
-def config_hash(config: RunConfig, *, without: tuple[str, ...] = ("output", "runtime")) -> str:
+def config_hash(config: Any, *, without: tuple[str, ...] = ("output", "runtime")) -> str:
     """SHA-256 of the settings that decide the draws; tables in `without` do not."""
     values = {key: value for key, value in asdict(config).items() if key not in without}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

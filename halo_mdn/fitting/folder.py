@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from halo_mdn.config import RunConfig
+from halo_mdn.config.joint_schema import JointConfig
 from halo_mdn.config.shipped import is_installed
 from halo_mdn.errors import InputError, WriteError
 from halo_mdn.files import told_of
@@ -19,6 +20,8 @@ from halo_mdn.fitting.lock import check_unlocked, locked
 POSTERIOR = "posterior.nc"
 RESULTS = (POSTERIOR, "config.toml", "diagnostics.csv", "summary.txt")
 _STAGE = ".unfinished-"
+
+AnyRun = RunConfig | JointConfig  # configurations of runs that write to a folder
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ class RunFolder:
 
 
 def claim_folder(
-    config: RunConfig, run_file: Path, *, resume: bool = False, overwrite: bool = False
+    config: AnyRun, run_file: Path, *, resume: bool = False, overwrite: bool = False
 ) -> RunFolder:
     """The folder for the results, after making sure that nothing of value is lost in it.
 
@@ -142,7 +145,7 @@ def claim_folder(
     return folder
 
 
-def output_folder(config: RunConfig, run_file: Path) -> Path:
+def output_folder(config: AnyRun, run_file: Path) -> Path:
     """Where results go: the setting, or beside the run file, or under runs/ here.
 
     Results of a run file that is part of the installed package go to ``runs/NAME`` in the current

@@ -33,8 +33,8 @@ def prepare(config: RunConfig) -> Inputs:
     InputError
         If a setting, the model file or the data are wrong.
     """
-    data = load_data(config.data)
     bias = bias_of(config)
+    data = load_data(config.data)
     bias.domain(data.halos.grid)  # refuses small grids
     return Inputs(load_model(config.model.name), bias, config.sampler.nuts, data)
 

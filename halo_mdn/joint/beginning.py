@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -9,13 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
+from numpyro.optim import Adam
 
-from halo_mdn.bias.normal_prior import log_prior
 from halo_mdn.field.fourier import shell_power, shell_product
-from halo_mdn.field.lpt import density
 from halo_mdn.joint.coordinates import FIELD, JointCoordinates, ShellScaled
-from halo_mdn.joint.problem import JointProblem, log_joint
-from halo_mdn.likelihood.fixed_field import FixedFieldLikelihood, fixed_field_likelihood
+from halo_mdn.joint.joint_density import JointDensity
 from halo_mdn.sampling.coordinates.bijections import Composed, Whitened, whitened_in
 from halo_mdn.sampling.coordinates.natural import coordinates_for
 from halo_mdn.sampling.start.newton import climb, positive_inverse
@@ -25,25 +24,50 @@ _LEARNING_RATE = 0.1  # of Adam, in units of the prior's standard deviation
 
 
 class Beginning(NamedTuple):
-    """A first field and bias, coordinates that suit them, and the gradients it took."""
+    """A first field and bias, and how wide the posterior is there; all NumPy arrays.
 
-    white_noise: Array
-    params: Array
-    coordinates: JointCoordinates
-    num_gradients: int
+    Attributes
+    ----------
+    white_noise : array (M0, M1, M2)
+    params : array (P,)
+    scale : array (S,)
+        Of the modes of each shell, as in `ShellScaled`.
+    covariance : array (P, P)
+        Of the bias at this field.
+    num_gradients : array of int, scalar
+        Of the forward model, that it took.
+    """
+
+    white_noise: np.ndarray
+    params: np.ndarray
+    scale: np.ndarray
+    covariance: np.ndarray
+    num_gradients: np.ndarray
+
+    def coordinates(self, density: JointDensity) -> JointCoordinates:
+        """Coordinates that suit the posterior here."""
+        plain = _plain(density)
+        position = plain.to_position(jnp.asarray(self.white_noise), jnp.asarray(self.params))
+        given = density.given_field(plain, position | density.elsewhere())
+        outer = coordinates_for(given.log_likelihood, self.params[None])
+        bias = whitened_in(outer, self.params, self.covariance)
+        return JointCoordinates(ShellScaled(jnp.asarray(self.scale)), bias)
+
+    @classmethod
+    def stored(cls, arrays: Mapping[str, np.ndarray]) -> list[Beginning]:
+        """What `as_arrays` returned, one per chain; raises KeyError if it is not."""
+        columns = [arrays[f"start_{name}"] for name in cls._fields]
+        return [cls(*rows) for rows in zip(*columns, strict=True)]
 
 
-class _LogPosterior(NamedTuple):
-    """ln L plus ln prior of the bias parameters, at a fixed field; what the climb climbs."""
-
-    log_likelihood: FixedFieldLikelihood
-
-    def __call__(self, params: Array) -> Array:
-        return self.log_likelihood(params) + log_prior(self.log_likelihood.bias, params)
+def as_arrays(beginnings: list[Beginning]) -> dict[str, np.ndarray]:
+    """The beginnings of all chains as plain arrays."""
+    columns = zip(*beginnings, strict=True)
+    return {f"start_{n}": np.stack(x) for n, x in zip(Beginning._fields, columns, strict=True)}
 
 
 def begin(
-    key: Array, problem: JointProblem, params: ArrayLike, *, num_steps: int, newton_steps: int
+    key: Array, density: JointDensity, params: ArrayLike, *, num_steps: int, newton_steps: int
 ) -> Beginning:
     """Find a plausible field for given bias parameters, then the bias for that field.
 
@@ -59,63 +83,65 @@ def begin(
     Parameters
     ----------
     key : jax.random key
+    density : JointDensity
     params : array (num_params,)
         First bias parameters.
     num_steps, newton_steps : int
         Of the two climbs.
     """
     first_key, probe_key, fill_key = jax.random.split(key, 3)
-    params = jnp.asarray(params, dtype=float)
-    unit = Whitened(jnp.zeros_like(params), jnp.eye(problem.bias.num_params))
-    plain = JointCoordinates(ShellScaled.unit(problem.lpt.noise_shape), Composed(unit, unit))
-    field = 0.1 * jax.random.normal(first_key, problem.lpt.noise_shape)
-    field = _climb_field(plain, problem, field, params, num_steps)
-    curvature = _curvature(probe_key, plain, problem, field, params)
-    scaled = ShellScaled.at_curvature(curvature)
+    params, plain = jnp.asarray(params, dtype=float), _plain(density)
+    field = 0.1 * jax.random.normal(first_key, density.problem.lpt.noise_shape)
+    field = _climb_field(plain, density, field, params, num_steps)
+    scaled = ShellScaled.at_curvature(_curvature(probe_key, plain, density, field, params))
     field = field + scaled.to_params(jax.random.normal(fill_key, field.shape))
-    delta = density(field, problem.lpt, problem.cosmology)
-    log_likelihood = fixed_field_likelihood(problem.bias, delta, problem.halos)
-    top = climb(_LogPosterior(log_likelihood), np.asarray(params), max_steps=newton_steps)
-    covariance = positive_inverse(-top.hessian)
-    outer = coordinates_for(log_likelihood, top.params[None])
-    bias = whitened_in(outer, top.params, covariance)
-    num_gradients = num_steps + _PROBES + 1
-    coordinates = JointCoordinates(scaled, bias)
-    return Beginning(field, jnp.asarray(top.params), coordinates, num_gradients)
+    given = density.given_field(plain, plain.to_position(field, params) | density.elsewhere())
+    top = climb(given, np.asarray(params), max_steps=newton_steps)
+    return Beginning(
+        white_noise=np.asarray(field),
+        params=top.params,
+        scale=np.asarray(scaled.scale),
+        covariance=positive_inverse(-top.hessian),
+        num_gradients=np.array(num_steps + _PROBES + 1),
+    )
+
+
+def _plain(density: JointDensity) -> JointCoordinates:
+    """White noise and parameters themselves."""
+    size = density.problem.bias.num_params
+    unit = Whitened(jnp.zeros(size), jnp.eye(size))
+    return JointCoordinates(ShellScaled.unit(density.problem.lpt.noise_shape), Composed(unit, unit))
 
 
 def _curvature(
-    key: Array, plain: JointCoordinates, problem: JointProblem, field: Array, params: Array
+    key: Array, plain: JointCoordinates, density: JointDensity, field: Array, params: Array
 ) -> np.ndarray:
     """Mean of minus the second derivative in the modes of each shell, (S,), by random probes."""
-    here = _slope(plain, problem, field, params)
+    here = _slope(plain, density, field, params)
     found = []
     for probe_key in jax.random.split(key, _PROBES):
         probe = jax.random.normal(probe_key, field.shape)
-        there = _slope(plain, problem, field + _PROBE_SIZE * probe, params)
+        there = _slope(plain, density, field + _PROBE_SIZE * probe, params)
         found.append(shell_product(probe, here - there) / (_PROBE_SIZE * shell_power(probe)))
     return np.mean(found, axis=0)
 
 
 @jax.jit
 def _slope(
-    coordinates: JointCoordinates, problem: JointProblem, white_noise: Array, params: Array
+    coordinates: JointCoordinates, density: JointDensity, white_noise: Array, params: Array
 ) -> Array:
     """Gradient of the log posterior in the latent field."""
-    position = coordinates.to_position(white_noise, params)
-    position |= {f"{name}_unit": jnp.zeros(()) for name, _ in problem.free_cosmology}
-    slope = jax.grad(lambda x: log_joint(coordinates, problem, {**position, FIELD: x}))
+    position = coordinates.to_position(white_noise, params) | density.elsewhere()
+    slope = jax.grad(lambda x: density(coordinates, {**position, FIELD: x}))
     return jnp.nan_to_num(slope(position[FIELD]), posinf=0.0, neginf=0.0)
 
 
 def _climb_field(
-    plain: JointCoordinates, problem: JointProblem, field: Array, params: Array, num_steps: int
+    plain: JointCoordinates, density: JointDensity, field: Array, params: Array, num_steps: int
 ) -> Array:
     """Adam on the white noise alone, with a step that falls to zero."""
-    mean, square = jnp.zeros_like(field), jnp.zeros_like(field)
-    for i in range(num_steps):
-        slope = _slope(plain, problem, field, params)
-        mean, square = 0.9 * mean + 0.1 * slope, 0.99 * square + 0.01 * slope**2
-        m, s = mean / (1 - 0.9 ** (i + 1)), square / (1 - 0.99 ** (i + 1))
-        field = field + _LEARNING_RATE * (1 - i / num_steps) * m / (jnp.sqrt(s) + 1e-8)
-    return field
+    adam = Adam(lambda i: _LEARNING_RATE * (1 - i / num_steps), b2=0.99)
+    state = adam.init(field)
+    for _ in range(num_steps):
+        state = adam.update(-_slope(plain, density, adam.get_params(state), params), state)
+    return adam.get_params(state)

@@ -13,61 +13,65 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from numpyro.infer.hmc_util import dual_averaging
 
 _JITTER = 0.2  # of the step size, so that no direction comes back to where it was each time
+_begun, _averaged = dual_averaging()  # Hoffman & Gelman 2014, section 3.2
 
 
 class StepSize(NamedTuple):
-    """Dual averaging of the log step size (Hoffman & Gelman 2014, section 3.2); scalars.
+    """A step size that dual averaging tunes for a while; scalars.
 
     Attributes
     ----------
-    centre
-        Log step size to which it is drawn in the beginning.
-    log_step, log_mean
-        The step tried next, and the average that stays.
-    shortfall
-        Running mean of (target - acceptance).
-    updates, until
-        Updates so far, and when to stop adapting.
+    averages
+        State of NumPyro's dual averaging of the log step size: the step tried next, the average
+        that stays, the running mean of (target - acceptance), updates so far, and the centre.
+    until
+        Updates after which the step stays.
     """
 
-    centre: Array
-    log_step: Array
-    log_mean: Array
-    shortfall: Array
-    updates: Array
+    averages: tuple[Array, Array, Array, Array, Array]
     until: Array
 
     @classmethod
     def first(cls, step_size: float, until: int) -> StepSize:
         """Begin at a step size, and adapt for so many updates."""
-        log_step, zero = jnp.log(jnp.asarray(step_size, float)), jnp.zeros(())
-        return cls(log_step, log_step, log_step, zero, zero, jnp.asarray(until, dtype=float))
+        centre = jnp.log(jnp.asarray(step_size, float))
+        _, _, shortfall, updates, _ = _begun(centre)
+        return cls((centre, centre, shortfall, updates, centre), jnp.asarray(until))
 
     @property
     def value(self) -> Array:
         """The step size to use."""
-        return jnp.exp(jnp.where(self.updates < self.until, self.log_step, self.log_mean))
+        log_step, log_mean, _, updates, _ = self.averages
+        return jnp.exp(jnp.where(updates < self.until, log_step, log_mean))
 
     def after(self, accept_prob: Array, target: float) -> StepSize:
         """After an update with this acceptance."""
-        count = self.updates + 1
-        weight = 1 / (count + 10)
-        shortfall = (1 - weight) * self.shortfall + weight * (target - accept_prob)
-        log_step = self.centre - jnp.sqrt(count) / 0.05 * shortfall
-        share = count**-0.75
-        log_mean = share * log_step + (1 - share) * self.log_mean
-        new = StepSize(self.centre, log_step, log_mean, shortfall, count, self.until)
-        adapting = self.updates < self.until
-        return StepSize(*(jnp.where(adapting, a, b) for a, b in zip(new, self, strict=True)))
+        adapting = self.averages[3] < self.until
+        new = _averaged(target - accept_prob, self.averages)
+        averages = jax.tree.map(lambda a, b: jnp.where(adapting, a, b), new, self.averages)
+        return StepSize(averages, self.until)
 
 
 class Update(NamedTuple):
-    """Where an update ended: position, slope at its beginning, and its acceptance."""
+    """Where an update ended.
+
+    Attributes
+    ----------
+    position, log_density
+        At the end.
+    slope, energy
+        At its beginning.
+    accept_prob, diverging
+        Of the Metropolis decision.
+    """
 
     position: Array
+    log_density: Array
     slope: Array
+    energy: Array
     accept_prob: Array
     diverging: Array
 
@@ -95,9 +99,15 @@ def update(
 
     start = (position, momentum, jnp.zeros_like(position))
     (end, last_momentum, slope), values = jax.lax.scan(leap, start, jnp.arange(num_steps + 1))
-    kinetic = 0.5 * (jnp.sum(last_momentum**2) - jnp.sum(momentum**2))
-    gained = values[-1] - values[0] - kinetic
+    kinetic = 0.5 * jnp.sum(momentum**2)
+    gained = values[-1] - values[0] - (0.5 * jnp.sum(last_momentum**2) - kinetic)
     gained = jnp.where(jnp.isnan(gained), -jnp.inf, gained)
     accepted = jnp.log(jax.random.uniform(accept_key)) < gained
-    accept_prob = jnp.exp(jnp.minimum(gained, 0.0))
-    return Update(jnp.where(accepted, end, position), slope, accept_prob, gained < -1000)
+    return Update(
+        position=jnp.where(accepted, end, position),
+        log_density=jnp.where(accepted, values[-1], values[0]),
+        slope=slope,
+        energy=kinetic - values[0],
+        accept_prob=jnp.exp(jnp.minimum(gained, 0.0)),
+        diverging=gained < -1000,
+    )

@@ -1,73 +1,78 @@
-"""What joint inference is given, and the log-density that its samplers see."""
+"""What joint inference is given: the halos, and how initial conditions become halos."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
-from numpyro.infer.util import log_density
 
 from halo_mdn.bias.neural import NeuralBias
-from halo_mdn.config.model_files import load_model
 from halo_mdn.field.cosmology import Cosmology
-from halo_mdn.field.lpt import Lpt
-from halo_mdn.halos.catalogue import HaloCatalogue
-from halo_mdn.joint.coordinates import JointCoordinates, Position
-from halo_mdn.sampling.coordinates.bijections import change_coordinates
+from halo_mdn.field.lpt import Lpt, density
+from halo_mdn.halos.placed import PlacedHalos
+from halo_mdn.likelihood.adjoint import with_adjoint
+from halo_mdn.likelihood.fixed_field import FixedFieldLikelihood, fixed_field_likelihood
 
 FreeCosmology = tuple[tuple[str, tuple[float, float]], ...]
 
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=("halos", "cosmology"),
+    data_fields=("halos", "cosmology", "fixed"),
     meta_fields=("bias", "lpt", "free_cosmology", "precision"),
 )
 @dataclass(frozen=True)
 class JointProblem:
-    """Halos, and how initial conditions become halos. A pytree: pass it to jitted functions.
+    """What a joint model file writes its density with. A pytree: pass it to jitted functions.
 
     Attributes
     ----------
     bias : NeuralBias
     lpt : Lpt
         On the grid of the halos.
-    halos : HaloCatalogue
+    halos : PlacedHalos
+        In their voxels, once for all fields: :func:`halo_mdn.place_halos`.
     cosmology : Cosmology
     free_cosmology : tuple of (name, (mean, standard deviation))
         Parameters of the cosmology that are inferred as well, with their Gaussian priors.
     precision : {"float64", "float32"}
         Of the forward model of the density; the likelihood keeps the precision of the parameters.
+    fixed : FixedFieldLikelihood or None
+        The likelihood of the one field that is looked at, see `at_field`; None for any field.
     """
 
     bias: NeuralBias
     lpt: Lpt
-    halos: HaloCatalogue
+    halos: PlacedHalos
     cosmology: Cosmology
     free_cosmology: FreeCosmology = ()
     precision: Literal["float64", "float32"] = "float64"
+    fixed: FixedFieldLikelihood | None = None
 
-    def cosmology_at(self, position: Position) -> Cosmology:
-        """The cosmology at a position, with the inferred parameters filled in."""
-        changes: dict[str, Any] = {
-            name: mean + scale * position[f"{name}_unit"]
+    def density(self, white_noise: Array, cosmology: Cosmology) -> Array:
+        """The forward model: overdensity on the grid of the halos, of white noise."""
+        delta = density(white_noise.astype(self.precision), self.lpt, cosmology)
+        return delta.astype(white_noise.dtype)
+
+    def log_likelihood(self, params: Array, delta: Array) -> Array:
+        """ln L of the halos; at a fixed field the answer is that field's, whatever ``delta`` is."""
+        if self.fixed is not None:
+            return self.fixed(params)
+        return with_adjoint(self.bias, params, delta, self.halos)
+
+    def units_of(self, values: Mapping[str, float | Array | np.ndarray]) -> dict[str, Array]:
+        """Inferred cosmological parameters in units of their priors, ``NAME_unit``."""
+        return {
+            f"{name}_unit": jnp.asarray((values[name] - mean) / scale)
             for name, (mean, scale) in self.free_cosmology
         }
-        return replace(self.cosmology, **changes)
 
-
-def joint_model(coordinates: JointCoordinates, problem: JointProblem) -> None:
-    """The model of ``models/joint_field.py`` in other coordinates."""
-    model = change_coordinates(load_model("joint_field"), "params")
-    change_coordinates(model, "white_noise")(coordinates.field, coordinates.bias, problem)
-
-
-def log_joint(coordinates: JointCoordinates, problem: JointProblem, position: Position) -> Array:
-    """Log posterior density of a position, up to a constant; all its coordinates are real."""
-    value, _ = log_density(joint_model, (coordinates, problem), {}, position)
-    # Where LPT leaves an empty cell the density is impossible, not undefined.
-    return jnp.where(jnp.isnan(value), -jnp.inf, value)
+    def at_field(self, delta: Array) -> JointProblem:
+        """The same problem at one field, whose likelihood is prepared once: fast in the bias."""
+        return replace(self, fixed=fixed_field_likelihood(self.bias, delta, self.halos))

@@ -1,37 +1,16 @@
-"""How well the chains move the initial conditions, and how well these are recovered."""
+"""How well the initial conditions are recovered, where the truth is known."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
-from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
+import xarray as xr
 
 from halo_mdn.field.fourier import shells_of, weights_of
+from halo_mdn.posterior.quiet_arviz import arviz_module, quiet
 
-_PARTS_PER_SHELL = 40  # at least, whose effective sample size is measured
 _DRAWS = 20  # of a chain, for averages over single draws
-
-
-class FieldMixing(NamedTuple):
-    """How well the chains move the field, by shells of wavenumbers; arrays of shape (S,).
-
-    Attributes
-    ----------
-    wavenumber
-        Middle of the shell in h/Mpc.
-    ess
-        Median effective sample size of a sample of modes (40 to 80 real or imaginary parts).
-    worst_rhat
-        Largest split R-hat of those.
-    power_rhat
-        Split R-hat of the power of single draws.
-    """
-
-    wavenumber: np.ndarray
-    ess: np.ndarray
-    worst_rhat: np.ndarray
-    power_rhat: np.ndarray
 
 
 class Recovery(NamedTuple):
@@ -48,7 +27,7 @@ class Recovery(NamedTuple):
     draw_correlation
         Of single draws with the truth, on average.
     correlation_rhat
-        Split R-hat of that.
+        R-hat of that.
     z_variance
         Mean square of (truth - mean) / (standard deviation) over the modes of the shell, real and
         imaginary parts; 1 if calibrated.
@@ -66,50 +45,6 @@ class Recovery(NamedTuple):
     z_variance: np.ndarray
     z: np.ndarray
     z_shell: np.ndarray
-
-
-class Mixing(NamedTuple):
-    """Convergence of a set of scalar functions: effective sample sizes and split R-hat."""
-
-    min_ess: float
-    median_ess: float
-    worst_rhat: float
-
-
-def mixing(values: np.ndarray) -> Mixing:
-    """Convergence of functions with draws of shape (chains, draws, functions)."""
-    moving = values[..., values.std(axis=(0, 1)) > 0]
-    ess = effective_sample_size(moving)
-    rhat = np.max(split_gelman_rubin(moving))
-    return Mixing(float(np.min(ess)), float(np.median(ess)), float(rhat))
-
-
-def measure_mixing(draws: np.ndarray, box_size: float) -> FieldMixing:
-    """Convergence of draws of the white noise.
-
-    Parameters
-    ----------
-    draws : array (chains, draws, N, N, N)
-    box_size : float
-        In Mpc/h.
-    """
-    inside, shell, weight = _modes_below_nyquist(draws.shape[2:])
-    modes = _transformed(draws, inside)
-    rows = []
-    for s in range(1, shell.max() + 1):
-        here = shell == s
-        parts = _real_parts(modes[:, :, here])
-        some = parts[:, :, :: max(1, parts.shape[2] // _PARTS_PER_SHELL)]
-        power = np.sum(weight[here] * np.abs(modes[:, :, here]) ** 2, axis=-1)
-        rows.append(
-            (
-                2 * np.pi / box_size * s,
-                np.median(effective_sample_size(some)),
-                np.max(split_gelman_rubin(some)),
-                split_gelman_rubin(power),
-            )
-        )
-    return FieldMixing._make(np.array(rows, dtype=float).T)
 
 
 def measure_recovery(draws: np.ndarray, truth: np.ndarray, box_size: float) -> Recovery:
@@ -139,7 +74,7 @@ def measure_recovery(draws: np.ndarray, truth: np.ndarray, box_size: float) -> R
                 _correlation(drawn.mean(axis=(0, 1)), true, heavy),
                 np.mean(_correlation(own[..., here], others[:, None, here], heavy)),
                 np.mean(singles),
-                split_gelman_rubin(singles),
+                _rhat(singles),
                 np.mean(scores**2),
             )
         )
@@ -147,6 +82,23 @@ def measure_recovery(draws: np.ndarray, truth: np.ndarray, box_size: float) -> R
         z_shell.append(np.full(len(scores), s))
     columns = np.array(rows, dtype=float).T
     return Recovery._make([*columns, np.concatenate(z), np.concatenate(z_shell)])
+
+
+def recovery_of(posterior: xr.DataTree) -> Recovery | None:
+    """That of the container of a joint inference; None where the truth is not known."""
+    constant = posterior["constant_data"].to_dataset()
+    if "true_white_noise" not in constant:
+        return None
+    draws = posterior["posterior"].to_dataset()["white_noise"].values
+    box_size = float(constant["box_size"].values[0])
+    return measure_recovery(draws, constant["true_white_noise"].values, box_size)
+
+
+def _rhat(values: np.ndarray) -> float:
+    """Of a scalar with draws (C, D)."""
+    with quiet():
+        found = arviz_module().rhat(xr.Dataset({"r": (("chain", "draw"), values)}), method="rank")
+    return float(found["r"])
 
 
 def _modes_below_nyquist(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

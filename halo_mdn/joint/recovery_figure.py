@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
+import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import norm
 
-from halo_mdn.joint.recovery import FieldMixing, Recovery
+from halo_mdn.joint.recovery import Recovery
+from halo_mdn.posterior.field_mixing import FieldMixing
 
 _DATA, _MODEL, _OTHER = "#0072B2", "#D55E00", "#009E73"  # Okabe & Ito
 
 
-def write_figure(
-    path: Path, recovery: Recovery, field: FieldMixing, *, truth: np.ndarray, mean: np.ndarray,
-    density: np.ndarray, counts: np.ndarray, box_size: float,
-) -> None:  # fmt: skip
-    """Draw and save the picture.
+def recovery_figure(posterior: xr.DataTree, recovery: Recovery, field: FieldMixing) -> Figure:
+    """Phases and residuals by shell, and one plane of voxels of truth, mean and halos.
 
     Parameters
     ----------
-    truth, mean : array (M, M, M)
-        Linear overdensity of the true initial conditions, and its posterior mean.
-    density : array (N, N, N)
-        Posterior mean of 1 + delta.
-    counts : array (N, N, N)
-        Halos per voxel.
-    box_size : float
-        In Mpc/h.
+    posterior : xarray.DataTree
+        From :func:`halo_mdn.joint.joint_container.build_joint`, with the truth.
+    recovery : Recovery
+    field : FieldMixing
     """
+    constant = posterior["constant_data"].to_dataset()
+    counts = posterior["observed_data"].to_dataset()["halos_by_voxel"].values
+    truth, mean = (constant[f"{name}_linear_field"].values for name in ("true", "mean"))
+    box_size = float(constant["box_size"].values[0])
     figure = Figure(figsize=(15, 7.5), layout="constrained")
     (phases, variance, scores, cost), maps = figure.subplots(2, 4)
     _phases(phases, recovery)
@@ -42,7 +39,11 @@ def write_figure(
     panels = (
         ("true initial density (linear)", truth, signed),
         ("posterior mean of it", mean, signed),
-        ("log10(1 + delta), posterior mean", np.log10(density), {"cmap": "viridis"}),
+        (
+            "log10(1 + delta), posterior mean",
+            np.log10(constant["mean_density"].values),
+            {"cmap": "viridis"},
+        ),
         ("halos per voxel", counts, {"cmap": "gray_r", "vmax": np.percentile(counts, 99.5)}),
     )
     for axes, (title, values, style) in zip(maps, panels, strict=True):
@@ -53,7 +54,7 @@ def write_figure(
         )  # fmt: skip
         axes.set(title=title, xlabel="x [Mpc/h]", ylabel="y [Mpc/h]")
         figure.colorbar(image, ax=axes, shrink=0.75)
-    figure.savefig(path, dpi=90, format="png")
+    return figure
 
 
 def _phases(axes: Axes, recovery: Recovery) -> None:

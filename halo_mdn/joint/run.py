@@ -1,11 +1,12 @@
-"""A joint inference from settings to draws."""
+"""What a joint inference works with, validated, and its draws."""
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,51 +16,168 @@ from jax import Array
 from halo_mdn.bias.mock_params import MOCK_PARAMS
 from halo_mdn.bias.neural import NeuralBias
 from halo_mdn.config.joint_schema import JointConfig, JointData
+from halo_mdn.config.model_files import find_model_file, load_model
+from halo_mdn.config.run_file import config_hash, to_json
 from halo_mdn.errors import InputError
 from halo_mdn.field.cosmology import Cosmology, check_cosmology
 from halo_mdn.field.grid import Grid
 from halo_mdn.field.lpt import Lpt
 from halo_mdn.halos.catalogue import HaloCatalogue
+from halo_mdn.halos.placed import place_halos
+from halo_mdn.io import file_hash
 from halo_mdn.io.formats.exchange import Exchange, read_exchange
 from halo_mdn.io.load import check_threshold
-from halo_mdn.joint.beginning import begin
+from halo_mdn.joint.beginning import Beginning, begin
 from halo_mdn.joint.joint_chains import JointDraws, draw_chains
+from halo_mdn.joint.joint_density import JointDensity, check_sites
 from halo_mdn.joint.problem import FreeCosmology, JointProblem
-from halo_mdn.joint.samplers import check_sampler
 from halo_mdn.mocks.universe import as_exchange, make_mock
+from halo_mdn.progress import Progress
+from halo_mdn.sampling.nuts.checkpoint import fingerprint_of
 from halo_mdn.threads import in_threads
 
+_COSMOLOGY = ("omega_m", "omega_b", "h", "n_s", "sigma8")
 
-def prepare(config: JointConfig) -> tuple[JointProblem, Exchange]:
-    """The problem, and the file or mock that it comes from.
+
+@dataclass(frozen=True)
+class JointInputs:
+    """What a joint inference needs, validated.
+
+    Attributes
+    ----------
+    density : JointDensity
+        The model of the model file, and the problem it is given.
+    content : Exchange
+        The file or mock that the halos come from.
+    files : dict of str to Path
+        What was read.
+    """
+
+    density: JointDensity
+    content: Exchange
+    files: dict[str, Path]
+
+    @property
+    def problem(self) -> JointProblem:
+        """Halos, forward model and priors."""
+        return self.density.problem
+
+
+def prepare(config: JointConfig) -> JointInputs:
+    """Load and validate everything that a configuration names.
 
     Raises
     ------
     InputError
-        If the data or a setting is unusable.
+        If the model file, the data or a setting is unusable.
     """
+    model = load_model(config.model.name, "joint")
     bias = NeuralBias(
         mass_threshold=config.data.mass_threshold, density_floor=config.data.density_floor
     )
-    names = ("omega_m", "omega_b", "h", "n_s", "sigma8")
-    cosmology = Cosmology(**{name: getattr(config.cosmology, name) for name in names})
+    cosmology = Cosmology(**{name: getattr(config.cosmology, name) for name in _COSMOLOGY})
     check_cosmology(cosmology)
     content = _content(config, bias, cosmology)
     _check(content, config.data)
     stated = content.known_redshift
     lpt = _lpt(config, content.grid, config.lpt.redshift if stated is None else stated)
-    halos = HaloCatalogue.from_positions(
+    catalogue = HaloCatalogue.from_positions(
         content.position, content.mass, content.grid, config.data.mass_threshold
     )
     problem = JointProblem(
         bias=bias,
         lpt=lpt,
-        halos=halos,
+        halos=place_halos(catalogue, bias.domain(content.grid)),
         cosmology=cosmology,
         free_cosmology=_free_cosmology(config),
         precision=config.lpt.precision,  # type: ignore[arg-type]
     )
-    return problem, content
+    density = JointDensity(model, problem)
+    check_sites(density)
+    files = {"model": find_model_file(config.model.name, "joint")}
+    if config.data.file:
+        files["data"] = Path(config.data.file)
+    return JointInputs(density, content, files)
+
+
+def draw(
+    config: JointConfig, inputs: JointInputs, checkpoint: Path,
+    progress: Callable[[Progress], None], *, resume: bool = False,
+) -> JointDraws:  # fmt: skip
+    """Start and run all chains, each on its own thread.
+
+    Parameters
+    ----------
+    config : JointConfig
+    inputs : JointInputs
+        From `prepare`.
+    checkpoint : Path
+        The file to save the state to.
+    progress : callable
+        Called about once a second.
+    resume : bool
+        Go on from the checkpoint.
+
+    Raises
+    ------
+    Interrupted
+        After Ctrl-C or SIGTERM, once the checkpoint is written.
+    CheckpointError
+        If the checkpoint to resume from is missing, damaged or of another run.
+    """
+    begin_key, scatter_key, key = jax.random.split(jax.random.key(config.seed), 3)
+    num_chains, start = config.sampler.num_chains, config.start
+
+    def find_beginnings() -> list[Beginning]:
+        params = scattered_params(scatter_key, inputs.problem.bias, start.scatter, num_chains)
+        steps = {"num_steps": start.field_steps, "newton_steps": start.newton_steps}
+        return in_threads(
+            lambda pair: begin(pair[0], inputs.density, pair[1], **steps),
+            list(zip(jax.random.split(begin_key, num_chains), params, strict=True)),
+        )
+
+    return draw_chains(
+        key,
+        inputs.density,
+        find_beginnings,
+        config.sampler,
+        checkpoint=checkpoint,
+        fingerprint=fingerprint(config, inputs),
+        progress=progress,
+        resume=resume,
+    )
+
+
+def fingerprint(config: JointConfig, inputs: JointInputs) -> dict[str, Any]:
+    """What must be the same for a checkpoint to be resumed, beside what the sampler compares."""
+    problem = inputs.problem
+    return {
+        "content of the model file": file_hash(inputs.files["model"]),
+        "halos and cosmology": fingerprint_of(problem),
+        "bias": repr(problem.bias),
+        "forward model": f"{problem.lpt!r}, {problem.precision}",
+        "free cosmology": repr(problem.free_cosmology),
+        **{f"start {name}": value for name, value in asdict(config.start).items()},
+        "precision": config.runtime.precision,
+        "seed": config.seed,
+    }
+
+
+def attributes(config: JointConfig, inputs: JointInputs) -> dict[str, Any]:
+    """Where the posterior comes from: settings, input files with their hashes, conventions."""
+    content = inputs.content
+    return {
+        "seed": config.seed,
+        "run": "joint",
+        "config": to_json(config),
+        "config_sha256": config_hash(config),
+        "input_files": {name: path.name for name, path in inputs.files.items()},
+        "input_hashes": {name: file_hash(path) for name, path in inputs.files.items()},
+        "data_notes": differences(config, content),
+        "redshift": inputs.problem.lpt.redshift,
+        "mass_definition": content.mass_definition or "not given",
+        "cosmology": {name: getattr(config.cosmology, name) for name in _COSMOLOGY},
+    }
 
 
 def differences(config: JointConfig, content: Exchange) -> list[str]:
@@ -75,33 +193,6 @@ def differences(config: JointConfig, content: Exchange) -> list[str]:
         for name, theirs, ours in pairs
         if theirs is not None and ours is not None and not np.isclose(theirs, ours, rtol=1e-3)
     ]
-
-
-def draw(config: JointConfig, problem: JointProblem, say: Callable[[str], None]) -> JointDraws:
-    """Start and run all chains, each on its own thread.
-
-    Raises
-    ------
-    InputError
-        If the sampler cannot do what is asked for.
-    """
-    check_sampler(config.sampler)
-    began = time.monotonic()
-    begin_key, scatter_key, key = jax.random.split(jax.random.key(config.seed), 3)
-    num_chains, start = config.sampler.num_chains, config.start
-    params = scattered_params(scatter_key, problem.bias, start.scatter, num_chains)
-    beginnings = in_threads(
-        lambda pair: begin(
-            pair[0],
-            problem,
-            pair[1],
-            num_steps=start.field_steps,
-            newton_steps=start.newton_steps,
-        ),
-        list(zip(jax.random.split(begin_key, num_chains), params, strict=True)),
-    )
-    say(f"{num_chains} chains started, {time.monotonic() - began:.0f} s")
-    return draw_chains(key, problem, beginnings, config.sampler, began=began, say=say)
 
 
 def scattered_params(key: Array, bias: NeuralBias, scatter: float, num_chains: int) -> Array:

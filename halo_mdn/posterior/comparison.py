@@ -24,6 +24,7 @@ from halo_mdn.io import RunData
 from halo_mdn.likelihood.fixed_field import fixed_field_likelihood
 from halo_mdn.posterior.leave_one_out import leave_one_out
 from halo_mdn.posterior.pareto import RELIABLE
+from halo_mdn.posterior.reopened import is_joint
 from halo_mdn.posterior.summary import summarise
 from halo_mdn.predictions.expected_counts import evaluate, expected_counts, observed_counts
 from halo_mdn.predictions.sub_boxes import block_log_likelihood, block_volume, usable_blocks
@@ -123,6 +124,12 @@ def check_same_data(posteriors: Mapping[str, xr.DataTree]) -> None:
         Naming the first two runs that differ, and in what.
     """
     (first, one), *others = posteriors.items()
+    for name, other in posteriors.items():
+        if is_joint(other):
+            raise InputError(
+                f"{name} is a joint inference: models can be compared on one given field only, "
+                "leave it out"
+            )
     for name, other in posteriors.items():
         if "block_volume" not in other["constant_data"].to_dataset():
             raise InputError(f"{name} was fitted by an earlier version: fit it again")

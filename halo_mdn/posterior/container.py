@@ -39,10 +39,16 @@ from halo_mdn.predictions.sub_boxes import block_log_likelihood, block_volume, u
 from halo_mdn.provenance import sha256_of, versions
 from halo_mdn.sampling.nuts.draws import Draws
 
-FUNCTION_NAMES = ("log_intensity", "expected_by_mass", "expected_total")
+# What decides; all else in the group posterior are parameters, but for whole fields.
+FUNCTION_NAMES = (
+    "log_intensity", "expected_by_mass", "expected_total",
+    "field_power", "field_mode", "sigma8", "omega_m",
+)  # fmt: skip
+FIELD_NAMES = ("white_noise",)
 _STATS = {  # ArviZ's names of the sampler's statistics
     "energy": "energy",
     "diverging": "diverging",
+    "bias_diverging": "bias_diverging",
     "num_steps": "n_steps",
     "tree_depth": "tree_depth",
     "accept_prob": "acceptance_rate",
@@ -169,8 +175,8 @@ def container_of(
     random = np.random.default_rng(seed)
     clustered = clustering(log_l, delta, params[:, fit.thinned], log_edges, random)
     groups = {
-        "posterior": _parameters(log_l.bias, params).merge(_functions(fit, expected)),
-        "sample_stats": _sample_stats(draws, max_tree_depth),
+        "posterior": parameter_blocks(log_l.bias, params).merge(_functions(fit, expected)),
+        "sample_stats": sample_stats(draws.stats, max_tree_depth),
         **_predictive(fit, expected, random, clustered),
         "constant_data": _constants(fit, delta, clustered),
     }
@@ -178,7 +184,7 @@ def container_of(
     own = _attributes(log_l, draws, max_tree_depth)
     own["delta_sha256"] = sha256_of(delta)
     own["halos_sha256"] = sha256_of(halos.voxel, halos.log_mass, halos.selected)
-    given = {name: _attribute(value) for name, value in (attrs or {}).items()}
+    given = {name: netcdf_value(value) for name, value in (attrs or {}).items()}
     tree.attrs = {**versions(), **own, **given}
     return tree
 
@@ -229,7 +235,7 @@ def _bin_names(log_edges: np.ndarray) -> list[str]:
     return [f"{low} to {high}" for low, high in zip(lower, [*lower[1:], "inf"], strict=True)]
 
 
-def _dataset(
+def dataset(
     variables: Mapping[str, tuple[tuple[str, ...], ArrayLike]],
     coords: Mapping[str, Any],
     draws: np.ndarray | None = None,
@@ -243,20 +249,21 @@ def _dataset(
     return xr.Dataset(arrays, {**samples, **{k: v for k, v in coords.items() if k in size}})
 
 
-def _parameters(bias: Bias, params: np.ndarray) -> xr.Dataset:
+def parameter_blocks(bias: Bias, params: np.ndarray) -> xr.Dataset:
+    """Draws (C, D, P) as named blocks of parameters."""
     variables, start = {}, 0
     for name, shape in bias.block_shapes.items():
         stop = start + int(np.prod(shape))
         values = params[..., start:stop].reshape(*params.shape[:2], *shape)
         variables[name] = ((*_SAMPLES, *bias.block_dims[name]), values)
         start = stop
-    return _dataset(variables, bias.coords)
+    return dataset(variables, bias.coords)
 
 
 def _functions(fit: _Fit, expected: np.ndarray) -> xr.Dataset:
     functions = fit.data.functions
     pair, by_mass = ("environment", "halo_mass"), expected.sum(axis=2)
-    dataset = _dataset(
+    table = dataset(
         {
             "log_intensity": ((*_SAMPLES, *pair), evaluate(functions, fit.params)),
             "expected_by_mass": ((*_SAMPLES, "mass_bin"), by_mass),
@@ -264,19 +271,25 @@ def _functions(fit: _Fit, expected: np.ndarray) -> xr.Dataset:
         },
         {**fit.coords, "halo_mass": np.exp(np.asarray(functions.log_mass, dtype=float))},
     )
-    dataset["log_intensity"].attrs["units"] = "ln of (Mpc/h)^-3 (Msun/h)^-1"
-    dataset["halo_mass"].attrs["units"] = "Msun/h"
-    return dataset.assign_coords(supported=(pair, functions.supported))
+    table["log_intensity"].attrs["units"] = "ln of (Mpc/h)^-3 (Msun/h)^-1"
+    table["halo_mass"].attrs["units"] = "Msun/h"
+    return table.assign_coords(supported=(pair, functions.supported))
 
 
-def _sample_stats(draws: Draws, max_tree_depth: int) -> xr.Dataset:
-    stats = {new: (_SAMPLES, draws.stats[old]) for old, new in _STATS.items() if old in draws.stats}
-    if "potential_energy" in draws.stats:
-        stats["lp"] = (_SAMPLES, -np.asarray(draws.stats["potential_energy"]))
-    if "num_steps" in draws.stats:
-        longest = np.asarray(draws.stats["num_steps"]) >= 2**max_tree_depth - 1
+def sample_stats(
+    recorded: Mapping[str, np.ndarray], max_tree_depth: int | None = None
+) -> xr.Dataset:
+    """The group ``sample_stats``, of arrays (C, D) as :class:`Draws` has them.
+
+    With the largest depth of a tree it says which trajectories were cut off there.
+    """
+    stats = {new: (_SAMPLES, recorded[old]) for old, new in _STATS.items() if old in recorded}
+    if "potential_energy" in recorded:
+        stats["lp"] = (_SAMPLES, -np.asarray(recorded["potential_energy"]))
+    if "num_steps" in recorded and max_tree_depth is not None:
+        longest = np.asarray(recorded["num_steps"]) >= 2**max_tree_depth - 1
         stats["reached_max_treedepth"] = (_SAMPLES, longest)
-    return _dataset(stats, {})
+    return dataset(stats, {})
 
 
 def _predictive(
@@ -316,9 +329,9 @@ def _predictive(
     }
     likelihood = {"poisson_process": ((*_SAMPLES, "block"), log_blocks)}
     return {
-        "log_likelihood": _dataset(likelihood, coords, fit.thinned),
-        "posterior_predictive": _dataset(predicted, coords, fit.thinned),
-        "observed_data": _dataset(observed, coords),
+        "log_likelihood": dataset(likelihood, coords, fit.thinned),
+        "posterior_predictive": dataset(predicted, coords, fit.thinned),
+        "observed_data": dataset(observed, coords),
     }
 
 
@@ -357,7 +370,7 @@ def _constants(fit: _Fit, delta: ArrayLike, clustered: Clustering) -> xr.Dataset
         **clustered.constant,
     }
     coords = {**log_l.bias.coords, **fit.coords, "axis": ["x", "y", "z"]}
-    return _dataset(variables, coords)
+    return dataset(variables, coords)
 
 
 def _attributes(log_l: FixedFieldLikelihood, draws: Draws, max_tree_depth: int) -> dict[str, Any]:
@@ -382,7 +395,7 @@ def _prior_scale(log_l: FixedFieldLikelihood) -> dict[str, Any]:
     return {"prior_scale": float(scale[0])} if simple else {}
 
 
-def _attribute(value: Any) -> str | int | float:
+def netcdf_value(value: Any) -> str | int | float:
     """A value that netCDF can hold."""
     if value is None:
         return ""

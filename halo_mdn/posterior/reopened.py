@@ -17,8 +17,15 @@ from halo_mdn.field.grid import Grid
 _SAME_VOXEL = 0.05  # relative difference of voxel sides that a bias can be expected to bear
 
 
+def is_joint(posterior: xr.DataTree) -> bool:
+    """Whether a posterior is of a joint inference, which was given no field."""
+    return str(posterior.attrs.get("run", "")) == "joint"
+
+
 def config_of(posterior: xr.DataTree) -> RunConfig:
     """The configuration with which a posterior was made, from its attribute ``config``.
+
+    That of a joint inference is turned into that of a fit with the same bias, without data.
 
     Raises
     ------
@@ -27,6 +34,9 @@ def config_of(posterior: xr.DataTree) -> RunConfig:
     """
     try:
         values = json.loads(posterior.attrs["config"])
+        if is_joint(posterior):
+            data = {name: values["data"][name] for name in ("mass_threshold", "density_floor")}
+            values = {"seed": values["seed"], "data": data, "runtime": values["runtime"]}
         kinds = get_type_hints(RunConfig)
         tables = {spec.name for spec in fields(RunConfig)} & set(values)
         parts = {name: _restored(kinds[name], values[name]) for name in tables}

@@ -36,7 +36,8 @@ from halo_mdn.files import write_file
 from halo_mdn.posterior import counts as count_checks
 from halo_mdn.posterior import prior_sensitivity as power_scaling
 from halo_mdn.posterior.compression import compression_findings
-from halo_mdn.posterior.container import FUNCTION_NAMES, build, read, write
+from halo_mdn.posterior.container import FIELD_NAMES, FUNCTION_NAMES, build, read, write
+from halo_mdn.posterior.field_mixing import field_mixing
 from halo_mdn.posterior.mode_report import mode_findings
 from halo_mdn.posterior.quiet_arviz import arviz_module, quiet
 from halo_mdn.posterior.verdict import Row, RunStatistics, Verdict, verdict
@@ -78,6 +79,8 @@ class Summary:
         Which modes there are and where the chains were, as lines of text.
     compression : str
         How far a compressed likelihood was from the exact one; empty where that was sampled.
+    field : tuple of str
+        How well the chains of a joint inference move the field, as lines of text.
     """
 
     rows: tuple[Row, ...]
@@ -86,17 +89,20 @@ class Summary:
     counts: tuple[str, ...] = ()
     modes: tuple[str, ...] = ()
     compression: str = ""
+    field: tuple[str, ...] = ()
 
     def to_text(self) -> str:
         """The aligned table, with the statistics of the run above it."""
-        width = max([len(row.label) for row in self.rows], default=10)
+        width = max([len(row.label) for row in self._listed], default=10)
         head = f"{'':{width}}  {'mean':>11}  {'sd':>9}  {'mcse':>9}  {'rhat':>6}  {'bulk':>6}  "
         lines = [*self.statistics.lines(), self._cost(), "", head + f"{'tail':>6}"]
         for kind, title in (("parameter", "Parameters"), ("function", "Identified functions")):
             lines += ["", title]
-            lines += [_text_line(row, width) for row in self.rows if row.kind == kind]
+            lines += [_text_line(row, width) for row in self._listed if row.kind == kind]
         if any(not row.decides for row in self.rows if row.kind == "function"):
             lines += ["", "* beyond the data: few or no halos there, so it does not decide"]
+        if self.field:
+            lines += ["", "Field", *self.field]
         if self.compression:
             lines += ["", "Compressed likelihood", self.compression]
         if self.modes:
@@ -107,6 +113,11 @@ class Summary:
         if self.counts:
             lines += ["", "Numbers of halos", *self.counts]
         return "\n".join(lines)
+
+    @property
+    def _listed(self) -> tuple[Row, ...]:
+        """Rows that are shown one by one: not the hundreds of modes of a field."""
+        return tuple(row for row in self.rows if not row.label.startswith("field_mode["))
 
     @property
     def least_ess(self) -> float:
@@ -159,6 +170,7 @@ def summarise(posterior: xr.DataTree) -> Summary:
     rows = power_scaling.with_sensitivity(table(posterior), posterior)
     statistics = run_statistics(posterior)
     modes = mode_findings(posterior)
+    field = field_mixing(rows, posterior)
     compression = compression_findings(posterior)
     judged = verdict(
         rows,
@@ -174,13 +186,14 @@ def summarise(posterior: xr.DataTree) -> Summary:
         counts=tuple(count_checks.lines(posterior)),
         modes=tuple(modes.lines() if modes else ()),
         compression=compression.line() if compression else "",
+        field=tuple(field.lines(int(posterior.attrs["num_sampling_gradients"])) if field else ()),
     )
 
 
 def table(posterior: xr.DataTree) -> tuple[Row, ...]:
     """One row of diagnostics per parameter and per identified function."""
     dataset = posterior["posterior"].to_dataset()
-    names = [str(name) for name in dataset.data_vars]
+    names = [str(name) for name in dataset.data_vars if name not in FIELD_NAMES]
     parameters = [name for name in names if name not in FUNCTION_NAMES]
     functions = [name for name in names if name in FUNCTION_NAMES]
     rows = list(_rows(dataset[parameters], "parameter")) if parameters else []

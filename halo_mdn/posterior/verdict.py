@@ -123,8 +123,13 @@ class RunStatistics:
             f"{self.num_chains} chains x {self.num_draws} draws, "
             f"{self.num_divergences} divergences, acceptance {self.acceptance:.2f}, "
             f"{self.mean_steps:.0f} gradients per draw",
-            f"E-BFMI {ebfmi}; {100 * self.saturation:.1f} % of trajectories at the largest depth",
+            f"E-BFMI {ebfmi}{self._saturated()}",
         ]
+
+    def _saturated(self) -> str:
+        if math.isnan(self.saturation):  # trajectories of a fixed length
+            return ""
+        return f"; {100 * self.saturation:.1f} % of trajectories at the largest depth"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from string import Template
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -22,7 +23,22 @@ _DPI = 120
 TEMPLATE = Path(__file__).parent / "template.html"
 
 
-def write_report(posterior: xr.DataTree, path: str | Path, *, name: str = "") -> Path:
+class Content(NamedTuple):
+    """What a report says: the verdict and its numbers, and the sections after them."""
+
+    summary: Summary
+    sections: Sequence[Section]
+
+
+def content_of(posterior: xr.DataTree) -> Content:
+    """What is said about a fit."""
+    summary = summarise(posterior)
+    return Content(summary, sections(posterior, summary))
+
+
+def write_report(
+    posterior: xr.DataTree, path: str | Path, *, name: str = "", content: Content | None = None
+) -> Path:
     """Write the report, atomically.
 
     Parameters
@@ -33,15 +49,17 @@ def write_report(posterior: xr.DataTree, path: str | Path, *, name: str = "") ->
         Such as ``runs/NAME/report.html``.
     name : str
         Of the run, for the heading.
+    content : Content, optional
+        What to say; that of a fit by default.
     """
-    page = report_html(posterior, name=name)
+    page = report_html(posterior, name=name, content=content)
     return write_file(Path(path), page)
 
 
-def write_pictures(posterior: xr.DataTree, folder: str | Path) -> list[Path]:
-    """Write every figure of the report to a folder, as PNG and as PDF."""
+def write_pictures(content: Content, folder: str | Path) -> list[Path]:
+    """Write every figure of a report to a folder, as PNG and as PDF."""
     paths = []
-    for section in sections(posterior, summarise(posterior)):
+    for section in content.sections:
         for picture in section.pictures:
             for form in ("png", "pdf"):
                 data = _rendered(picture, form)
@@ -50,10 +68,9 @@ def write_pictures(posterior: xr.DataTree, folder: str | Path) -> list[Path]:
     return paths
 
 
-def report_html(posterior: xr.DataTree, *, name: str = "") -> str:
-    """The report as text."""
-    summary = summarise(posterior)
-    parts = sections(posterior, summary)
+def report_html(posterior: xr.DataTree, *, name: str = "", content: Content | None = None) -> str:
+    """The report as text; arguments as :func:`write_report`."""
+    summary, parts = content or content_of(posterior)
     grade, words = _grade(posterior, summary)
     links = "".join(f'<a href="#s{i}">{escape(s.title)}</a>' for i, s in enumerate(parts))
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from halo_mdn.posterior.container import FUNCTION_NAMES
+from halo_mdn.posterior.container import FIELD_NAMES, FUNCTION_NAMES
 from halo_mdn.posterior.summary import table
 from halo_mdn.posterior.verdict import ESS
 from halo_mdn.report.style import CHAIN_COLOURS
@@ -80,7 +80,7 @@ def parameter_columns(posterior: xr.DataTree) -> tuple[list[str], np.ndarray]:
     dataset = posterior["posterior"].to_dataset()
     names, columns = [], []
     for name, values in dataset.data_vars.items():
-        if name in FUNCTION_NAMES:
+        if name in (*FUNCTION_NAMES, *FIELD_NAMES):
             continue
         symbol = _SYMBOLS.get(str(name), r"\mathrm{" + str(name).replace("_", r"\ ") + "}")
         for index in np.ndindex(*values.shape[2:]):

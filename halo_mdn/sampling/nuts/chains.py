@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpyro.infer import NUTS
-from numpyro.infer.hmc import HMCState
 
+from halo_mdn.sampling.nuts.checkpoint import plain_arrays, restored
 from halo_mdn.sampling.start.found import StartError
 from halo_mdn.threads import in_threads, num_workers
 
 Rows = dict[str, np.ndarray]
+State = Any  # of a kernel: a pytree of arrays
+
+
+class Kernel(Protocol):
+    """A transition kernel as NumPyro has them."""
+
+    def init(
+        self, rng_key: jax.Array, num_warmup: int, init_params: Any, model_args: Any,
+        model_kwargs: dict, /,
+    ) -> State:  # fmt: skip
+        """The first state of a chain that adapts over ``num_warmup`` draws."""
+
+    def sample(self, state: State, model_args: Any, model_kwargs: dict, /) -> State:
+        """The state one draw later."""
 
 
 class Chains:
@@ -23,7 +36,7 @@ class Chains:
     Parameters
     ----------
     make_kernel
-        Makes a fresh NUTS kernel.
+        Makes a fresh kernel, such as NUTS.
     record
         What to keep of a state: maps (state of one chain, arguments) to a dict of arrays.
     args
@@ -43,9 +56,9 @@ class Chains:
 
     def __init__(
         self,
-        make_kernel: Callable[[], NUTS],
+        make_kernel: Callable[[], Kernel],
         *,
-        record: Callable[[HMCState, Any], dict[str, jax.Array]],
+        record: Callable[[State, Any], dict[str, jax.Array]],
         args: Sequence[Any],
         keys: jax.Array,
         latent: dict[str, jax.Array],
@@ -107,18 +120,14 @@ class Chains:
 
     def export_states(self) -> dict[str, np.ndarray]:
         """The exact state of all chains as plain arrays."""
-        leaves = [_plain(leaf) for state in self.states for leaf in jax.tree.leaves(state)]
-        return {f"state_{i:04d}": leaf for i, leaf in enumerate(leaves)}
+        return plain_arrays(self.states, "state")
 
     def import_states(self, arrays: dict[str, np.ndarray]) -> None:
         """Put back what `export_states` returned; raises KeyError or ValueError if it is not."""
-        leaves, structure = jax.tree.flatten(self.states)
-        stored = [arrays[f"state_{i:04d}"] for i in range(len(leaves))]
-        restored = [_like(leaf, array) for leaf, array in zip(leaves, stored, strict=True)]
-        self.states = jax.tree.unflatten(structure, restored)
+        self.states = restored(self.states, arrays, "state")
 
-    def _first_states(self, keys: jax.Array, latent: dict[str, jax.Array]) -> list[HMCState]:
-        def first(key: jax.Array, position: dict[str, jax.Array]) -> HMCState:
+    def _first_states(self, keys: jax.Array, latent: dict[str, jax.Array]) -> list[State]:
+        def first(key: jax.Array, position: dict[str, jax.Array]) -> State:
             try:
                 return self.kernel.init(key, self.num_warmup, position, self.args, {})
             except RuntimeError as error:  # NumPyro's word for a density that is not finite
@@ -132,11 +141,11 @@ class Chains:
         each = [jax.tree.map(lambda x: x[c], latent) for c in range(self.num_chains)]  # noqa: B023
         return [first(keys[c], each[c]) for c in range(self.num_chains)]
 
-    def _make_segment(self) -> Callable[[HMCState, int, Any], tuple[HMCState, Any]]:
+    def _make_segment(self) -> Callable[[State, int, Any], tuple[State, Any]]:
         shapes = jax.eval_shape(self.record, self.states[0], self.args)
 
-        def segment(state: HMCState, count: int, args: Any) -> tuple[HMCState, Any]:
-            def draw(i: int, carry: tuple[HMCState, Any]) -> tuple[HMCState, Any]:
+        def segment(state: State, count: int, args: Any) -> tuple[State, Any]:
+            def draw(i: int, carry: tuple[State, Any]) -> tuple[State, Any]:
                 state, rows = carry
                 state = self.kernel.sample(state, args, {})
                 new = self.record(state, args)
@@ -147,7 +156,7 @@ class Chains:
 
         return segment
 
-    def _map(self, function: Callable[[HMCState], Any]) -> list[Any]:
+    def _map(self, function: Callable[[State], Any]) -> list[Any]:
         self.calls += 1
         if not self.threaded:
             return [function(state) for state in self.states]
@@ -156,21 +165,18 @@ class Chains:
         return in_threads(function, self.states, compiles=self.calls <= 2)
 
 
-def _to_host(result: tuple[HMCState, Any]) -> tuple[HMCState, Rows]:
+def extended(rows: Rows, new: Rows, done: int, total: int) -> Rows:
+    """Rows (chain, total, ...) with new ones after the first ``done``; made once, filled in place.
+
+    An empty dict stands for no rows yet.
+    """
+    if not rows:
+        rows = {n: np.zeros((len(x), total, *x.shape[2:]), x.dtype) for n, x in new.items()}
+    for name, x in new.items():
+        rows[name][:, done : done + x.shape[1]] = x
+    return rows
+
+
+def _to_host(result: tuple[State, Any]) -> tuple[State, Rows]:
     state, rows = result
     return jax.block_until_ready(state), {k: np.asarray(x) for k, x in rows.items()}
-
-
-def _plain(leaf: jax.Array) -> np.ndarray:
-    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
-
-
-def _like(leaf: jax.Array, array: np.ndarray) -> jax.Array:
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf))
-    if leaf.shape != array.shape or leaf.dtype != array.dtype:
-        raise ValueError(
-            f"a stored array is {array.dtype}{array.shape}, expected {leaf.dtype}{leaf.shape}"
-        )
-    return jnp.asarray(array)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from halo_mdn.files import write_file
@@ -30,6 +31,25 @@ def fingerprint_of(tree: Any) -> str:
         digest.update(f"{array.shape}{array.dtype.str}".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()[:16]
+
+
+def plain_arrays(tree: Any, name: str) -> dict[str, np.ndarray]:
+    """The leaves of a pytree of arrays and random keys, exactly, as ``{"name_0000": array}``."""
+    return {f"{name}_{i:04d}": _plain(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
+
+
+def restored(tree: Any, arrays: Mapping[str, np.ndarray], name: str) -> Any:
+    """A pytree like ``tree`` with the leaves that `plain_arrays` returned.
+
+    Raises
+    ------
+    KeyError, ValueError
+        If they are not there, or have other shapes or types.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    stored = [arrays[f"{name}_{i:04d}"] for i in range(len(leaves))]
+    found = [_like(leaf, array) for leaf, array in zip(leaves, stored, strict=True)]
+    return jax.tree.unflatten(structure, found)
 
 
 def save_checkpoint(
@@ -128,3 +148,18 @@ def _check_same_run(path: Path, found: Mapping[str, Any], expected: Mapping[str,
 
 def _shown(values: Mapping[str, Any], name: str) -> str:
     return repr(values[name]) if name in values else "not set"
+
+
+def _plain(leaf: jax.Array) -> np.ndarray:
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+
+
+def _like(leaf: jax.Array, array: np.ndarray) -> jax.Array:
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf))
+    if leaf.shape != array.shape or leaf.dtype != array.dtype:
+        raise ValueError(
+            f"a stored array is {array.dtype}{array.shape}, expected {leaf.dtype}{leaf.shape}"
+        )
+    return jnp.asarray(array)

@@ -14,7 +14,7 @@ import numpy as np
 
 from halo_mdn.progress import Progress
 from halo_mdn.sampling.coordinates.bijections import Coordinates, Whitened, name_of, whitened_in
-from halo_mdn.sampling.nuts.chains import Rows
+from halo_mdn.sampling.nuts.chains import Rows, extended
 from halo_mdn.sampling.nuts.checkpoint import (
     CheckpointError,
     fingerprint_of,
@@ -22,15 +22,15 @@ from halo_mdn.sampling.nuts.checkpoint import (
     save_checkpoint,
 )
 from halo_mdn.sampling.nuts.convergence import Convergence, convergence
-from halo_mdn.sampling.nuts.draws import Draws, Interrupted
+from halo_mdn.sampling.nuts.draws import Draws
 from halo_mdn.sampling.nuts.interruption import Interruption
 from halo_mdn.sampling.nuts.program import Monitor, Program, bind, identity_of, make_chains
 from halo_mdn.sampling.nuts.settings import NutsSettings
+from halo_mdn.sampling.nuts.stretches import go
 from halo_mdn.sampling.start.found import Start
 
 logger = logging.getLogger(__name__)
 
-SECONDS_PER_REPORT = 1.0  # how long a stretch should take between two looks at progress and Ctrl-C
 # May differ between the two halves of a resumed run without changing a single draw.
 FREE_SETTINGS = ("num_samples", "chunk_size", "target_ess", "target_rhat")
 _DAMAGED = "it was changed or is damaged: delete it and start afresh without resuming"
@@ -127,7 +127,9 @@ def run_nuts(
     if saved is not None:
         run.restore(saved)
     with Interruption() as interruption:
-        run.go(progress or (lambda report: None), interruption)
+        if run.done == 0:
+            run.save()
+        go(run, progress or (lambda report: None), interruption)
     return run.result()
 
 
@@ -189,24 +191,15 @@ class _Run:
     def seconds(self) -> float:
         return self.seconds_before + time.monotonic() - self.clock
 
-    def go(self, progress: Callable[[Progress], None], interruption: Interruption) -> None:
-        """Advance to the end, to the target, or to an interruption."""
-        if self.done == 0:
-            self.save()
-        progress(self.report("start"))
-        count = 1  # the first stretch compiles and tells how long a draw takes
-        while self.done < self.total and not self.reached_target():
-            began = time.monotonic()
-            made = min(count, self.to_chunk_end())
-            self.append(self.chains.advance(made))
-            per_draw = (time.monotonic() - began) / made
-            count = max(1, min(int(SECONDS_PER_REPORT / per_draw), 2 * made))
-            if self.at_chunk_end() or interruption.requested:
-                self.follow_convergence()
-                self.save()
-            progress(self.report())
-            if interruption.requested and self.done < self.total:
-                raise Interrupted(self.checkpoint, self.done, self.total)
+    def finished(self) -> bool:
+        return self.done >= self.total or self.reached_target()
+
+    def advance(self, count: int) -> None:
+        self.append(self.chains.advance(count))
+
+    def look(self, *, leaving: bool) -> None:
+        self.follow_convergence()
+        self.save()
 
     def to_chunk_end(self) -> int:
         """Draws until the next checkpoint: every chunk, and the ends of both phases."""
@@ -223,18 +216,8 @@ class _Run:
         """Move new draws into arrays that were made once for the whole run."""
         if self.monitor is not None:
             rows["monitored"] = self.monitor(rows["params"])
-        self.make_room(rows)
-        count = rows["params"].shape[1]
-        for name, new in rows.items():
-            self.rows[name][:, self.done : self.done + count] = new
-        self.done += count
-
-    def make_room(self, rows: Rows) -> None:
-        if not self.rows:
-            self.rows = {
-                name: np.zeros((len(x), self.total, *x.shape[2:]), x.dtype)
-                for name, x in rows.items()
-            }
+        self.rows = extended(self.rows, rows, self.done, self.total)
+        self.done += rows["params"].shape[1]
 
     def follow_convergence(self) -> None:
         if self.monitor is not None and self.done > self.settings.num_warmup:
