@@ -175,8 +175,6 @@ class NeuralBias(Bias):
 
     def activation(self, params: Array, features: Array) -> Array:
         """The convolved field plus a bias, shape (C, N): what the softplus of the NPE gets."""
-        if self.multipoles == (0,):
-            return super().activation(params, features)
         return _convolved(self, self.unpack(params), features)
 
     def mass_function_at(self, params: Array, activation: Array) -> Mixture:

@@ -27,6 +27,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from halo_mdn.bias.base import Bias
+from halo_mdn.field.kernels import linear_responses
 from halo_mdn.likelihood.definition import is_poisson, largest_number, per_voxel, voxel_scale
 from halo_mdn.likelihood.prepared import Observed, Prepared
 from halo_mdn.likelihood.table.cubics import make_table, relative_error, sum_and_look_up, to_nodes
@@ -152,11 +154,19 @@ def value_and_grad_on_cpu(
     log_l: Prepared, params: Array, axis: str | None = None
 ) -> tuple[Array, Array]:
     """ln L and its gradient by the table where it is to be trusted; not under ``vmap``."""
-    seen = lambda features: jax.vjp(lambda p: log_l.bias.activation(p, features)[0], params)  # noqa: E731
+    seen = lambda features: jax.vjp(lambda p: _seen(log_l.bias, p, features), params)  # noqa: E731
     (t, of_field), (t_halos, of_halos) = seen(log_l.features), seen(log_l.halo_features)
     at = from_activation(log_l, params, t, t_halos, axis)
     through = of_field(at.field_cot)[0] + of_halos(at.halos_cot)[0]
     return at.value, through + at.params_cot
+
+
+def _seen(bias: Bias, params: Array, features: Array) -> Array:
+    """The one channel, (N,)."""
+    linear = bias.linear(params)
+    if linear is None:
+        return bias.activation(params, features)[0]
+    return linear_responses(*linear, features)[0]
 
 
 def from_activation(
