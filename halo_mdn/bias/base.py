@@ -13,6 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from functools import lru_cache
 from math import prod
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +35,7 @@ from halo_mdn.field.kernels import (
 from halo_mdn.halos.mass_function import MassFunction
 
 Blocks = dict[str, Array]
+Vectors = TypeVar("Vectors", Array, np.ndarray)  # (..., num_params)
 
 VAGUE_WIDTH = 5.0  # of a prior that hardly tells one parameter of order one from another
 
@@ -211,6 +213,10 @@ class Bias(ABC):
                 f"params has shape {params.shape}, expected (..., {self.num_params}): {sizes}"
             )
         params = params.astype(jnp.result_type(params, float)) if _is_integer(params) else params
+        return self.blocks_of(params)
+
+    def blocks_of(self, params: Vectors) -> dict[str, Vectors]:
+        """As :meth:`unpack`, unchecked, of an array of JAX or of NumPy: blocks are of its kind."""
         blocks, start = {}, 0
         for name, shape in self.block_shapes.items():
             stop = start + prod(shape)

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from halo_mdn.calibration.mock_problem import RANKED
 from halo_mdn.calibration.ranks import band, below
+from halo_mdn.report.style import BLUE, VERMILION
 
 if TYPE_CHECKING:
     from halo_mdn.calibration.rank_results import Results
@@ -33,7 +34,7 @@ def rank_figure(results: Results) -> Figure:
     for axes, quantity, curve in zip(panels, results.quantities, curves.T, strict=False):
         low, high = inside.lower / num - uniform, inside.upper / num - uniform
         axes.fill_between(uniform, low, high, color="0.85", linewidth=0)
-        colour = "#D55E00" if quantity.outside else "#0072B2"
+        colour = VERMILION if quantity.outside else BLUE
         axes.plot(uniform, curve - uniform, color=colour, linewidth=1)
         axes.axhline(0, color="0.5", linewidth=0.5)
         axes.set_title(quantity.name, fontsize=7, pad=2)

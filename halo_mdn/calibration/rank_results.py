@@ -11,6 +11,7 @@ from halo_mdn.calibration.fits import LEAST_ESS, RHAT, Fit
 from halo_mdn.calibration.mock_problem import RANKED
 from halo_mdn.calibration.ranks import band, below, p_value
 from halo_mdn.errors import InputError
+from halo_mdn.text_table import aligned
 
 LEVEL = 0.95  # of the bands
 ALARM = 0.05  # chance that a right machine is called wrong, all quantities together
@@ -84,14 +85,12 @@ class Results:
 
     def to_text(self) -> str:
         """Verdict, table and the fits that did not converge."""
-        head = ("p", "50 %", "90 %", "mean rank", "width")
-        lines = [self.verdict, "", f"{'':28}" + "".join(f"{name:>10}" for name in head)]
+        table: list[tuple[str, ...]] = [("", "p", "50 %", "90 %", "mean rank", "width", "")]
         for q in self.quantities:
             numbers = (q.p, q.within_50, q.within_90, q.mean_rank, q.width)
-            mark = "  outside" if q.outside else ""
-            lines.append(f"{q.name:28}" + "".join(f"{x:10.3f}" for x in numbers) + mark)
-        lines += ["", *_about_fits(self)]
-        return "\n".join(lines) + "\n"
+            cells = (f"{x:.3f}" for x in numbers)
+            table.append((q.name, *cells, "outside" if q.outside else ""))
+        return "\n".join([self.verdict, "", *aligned(table), "", *_about_fits(self)]) + "\n"
 
 
 def results_of(names: Sequence[str], fits: Sequence[Fit]) -> Results:

@@ -60,7 +60,7 @@ def not_nyquist(shape: Shape) -> np.ndarray:
     return x & y & z
 
 
-def _cycles_per_box(shape: Shape) -> list[np.ndarray]:
+def _cycles_per_box(shape: Sequence[int]) -> list[np.ndarray]:
     """Integer wavenumbers of ``rfftn`` along each axis, ready to broadcast."""
     n0, n1, n2 = shape
     axes = (np.fft.fftfreq(n0, 1 / n0), np.fft.fftfreq(n1, 1 / n1), np.fft.rfftfreq(n2, 1 / n2))
@@ -88,9 +88,13 @@ def shell_product(left: Array, right: Array) -> Array:
 
 def shells_of(shape: Sequence[int]) -> np.ndarray:
     """Which shell, ``round(|cycles per box|)``, each mode of ``rfftn`` belongs to."""
-    n0, n1, n2 = shape
-    axes = (np.fft.fftfreq(n0, 1 / n0), np.fft.fftfreq(n1, 1 / n1), np.fft.rfftfreq(n2, 1 / n2))
-    return np.rint(np.sqrt(sum(x**2 for x in np.ix_(*axes)))).astype(int)
+    return np.rint(np.sqrt(sum(x**2 for x in _cycles_per_box(shape)))).astype(int)
+
+
+def wave_numbers(shape: Sequence[int], box_size: Sequence[float]) -> np.ndarray:
+    """Length of the wavevector of each mode of ``rfftn``, in h/Mpc."""
+    cycles = zip(_cycles_per_box(shape), box_size, strict=True)
+    return np.sqrt(sum((2 * np.pi / side * along) ** 2 for along, side in cycles))
 
 
 def weights_of(shape: Sequence[int]) -> np.ndarray:

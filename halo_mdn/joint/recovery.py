@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from halo_mdn.field.fourier import shells_of, weights_of
-from halo_mdn.posterior.quiet_arviz import arviz_module, quiet
+from halo_mdn.quiet_arviz import arviz_module, quiet
 
 _DRAWS = 20  # of a chain, for averages over single draws
 

@@ -10,8 +10,9 @@ from scipy.stats import norm
 
 from halo_mdn.joint.recovery import Recovery
 from halo_mdn.posterior.field_mixing import FieldMixing
+from halo_mdn.report.style import BLUE, GREEN, VERMILION
 
-_DATA, _MODEL, _OTHER = "#0072B2", "#D55E00", "#009E73"  # Okabe & Ito
+_DATA, _MODEL, _OTHER = BLUE, VERMILION, GREEN
 
 
 def recovery_figure(posterior: xr.DataTree, recovery: Recovery, field: FieldMixing) -> Figure:

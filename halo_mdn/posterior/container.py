@@ -34,6 +34,7 @@ from halo_mdn.predictions.expected_counts import (
     observed_counts,
 )
 from halo_mdn.predictions.fitted_data import FittedData
+from halo_mdn.predictions.poisson import poisson_numbers
 from halo_mdn.predictions.slab import slab
 from halo_mdn.predictions.sub_boxes import block_log_likelihood, block_volume, usable_blocks
 from halo_mdn.provenance import sha256_of, versions
@@ -251,13 +252,9 @@ def dataset(
 
 def parameter_blocks(bias: Bias, params: np.ndarray) -> xr.Dataset:
     """Draws (C, D, P) as named blocks of parameters."""
-    variables, start = {}, 0
-    for name, shape in bias.block_shapes.items():
-        stop = start + int(np.prod(shape))
-        values = params[..., start:stop].reshape(*params.shape[:2], *shape)
-        variables[name] = ((*_SAMPLES, *bias.block_dims[name]), values)
-        start = stop
-    return dataset(variables, bias.coords)
+    blocks = bias.blocks_of(params).items()
+    dims = bias.block_dims
+    return dataset({k: ((*_SAMPLES, *dims[k]), values) for k, values in blocks}, bias.coords)
 
 
 def _functions(fit: _Fit, expected: np.ndarray) -> xr.Dataset:
@@ -340,15 +337,9 @@ def _predicted(
 ) -> np.ndarray:
     """Predicted numbers of halos for each draw, from their means or, if need be, beyond them."""
     if counts.bias.log_dispersion(jnp.asarray(params[0, 0])) is None:
-        return _poisson(random, expected)
+        return poisson_numbers(random, expected)
     key = jax.random.key(int(random.integers(2**32)))
-    return _poisson(random, evaluate(counts.scattered(key), params))
-
-
-def _poisson(random: np.random.Generator, expected: np.ndarray) -> np.ndarray:
-    """Counts with the expected means; a mean that is no usable number gives -1."""
-    usable = np.isfinite(expected) & (expected >= 0) & (expected < 1e15)
-    return np.where(usable, random.poisson(np.where(usable, expected, 0)), -1)
+    return poisson_numbers(random, evaluate(counts.scattered(key), params))
 
 
 def _constants(fit: _Fit, delta: ArrayLike, clustered: Clustering) -> xr.Dataset:

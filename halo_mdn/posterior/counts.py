@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from halo_mdn.text_table import aligned
+
 _FAR = 4.0  # standard deviations of the prediction; among some 60 comparisons 3 happens by chance
 
 
@@ -97,15 +99,8 @@ def lines(posterior: xr.DataTree) -> list[str]:
     checks = count_checks(posterior, "halos_total") + count_checks(posterior, "halos_by_mass")
     if not checks:
         return []
-    width = max(len(check.label) for check in checks)
-    head = (
-        f"{'mass in Msun/h':{width}}  {'observed':>9}  {'expected':>9}  {'95 % of predictions':>21}"
-    )
-    return [
-        head,
-        *(
-            f"{check.label:{width}}  {check.observed:9d}  {check.expected:9.1f}  "
-            f"{f'{check.low:.0f} to {check.high:.0f}':>21}"
-            for check in checks
-        ),
-    ]
+    table = [("mass in Msun/h", "observed", "expected", "95 % of predictions")]
+    for check in checks:
+        interval = f"{check.low:.0f} to {check.high:.0f}"
+        table.append((check.label, f"{check.observed}", f"{check.expected:.1f}", interval))
+    return aligned(table)

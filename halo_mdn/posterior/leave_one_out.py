@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import logsumexp
 
-from halo_mdn.posterior.quiet_arviz import arviz_data, arviz_module, quiet
+from halo_mdn.quiet_arviz import arviz_data, arviz_module, quiet
 
 
 class LeaveOneOut(NamedTuple):

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import logsumexp
 
-from halo_mdn.posterior.quiet_arviz import arviz_module, quiet
+from halo_mdn.quiet_arviz import arviz_module, quiet
 
 RELIABLE = 0.7  # largest shape of a tail that averages survive
 

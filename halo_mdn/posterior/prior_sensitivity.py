@@ -18,8 +18,8 @@ import xarray as xr
 
 from halo_mdn.posterior.compression import compression_findings
 from halo_mdn.posterior.container import FUNCTION_NAMES
-from halo_mdn.posterior.quiet_arviz import arviz_data, arviz_module, quiet
 from halo_mdn.posterior.verdict import ESS_CARE, Row
+from halo_mdn.quiet_arviz import arviz_data, arviz_module, quiet
 
 POWER = 1.01
 SENSITIVE = 0.05  # the threshold of Kallioinen et al.: a normal mean that moves by 0.3 deviations

@@ -39,8 +39,10 @@ from halo_mdn.posterior.compression import compression_findings
 from halo_mdn.posterior.container import FIELD_NAMES, FUNCTION_NAMES, build, read, write
 from halo_mdn.posterior.field_mixing import field_mixing
 from halo_mdn.posterior.mode_report import mode_findings
-from halo_mdn.posterior.quiet_arviz import arviz_module, quiet
 from halo_mdn.posterior.verdict import Row, RunStatistics, Verdict, verdict
+from halo_mdn.quiet_arviz import arviz_module, quiet
+from halo_mdn.sampling.nuts.convergence import mixing
+from halo_mdn.text_table import aligned
 
 __all__ = [
     "Row",
@@ -56,7 +58,7 @@ __all__ = [
     "write",
 ]
 
-_TAIL = (0.05, 0.95)  # quantiles of the tail ESS; ArviZ 1.x has another default
+_HEAD = ("", "mean", "sd", "mcse", "rhat", "bulk", "tail")
 _COLUMNS = ("mean", "sd", "mcse", "rhat", "ess_bulk", "ess_tail")
 _SENSITIVITIES = ("prior_sensitivity", "likelihood_sensitivity")
 
@@ -93,12 +95,12 @@ class Summary:
 
     def to_text(self) -> str:
         """The aligned table, with the statistics of the run above it."""
-        width = max([len(row.label) for row in self._listed], default=10)
-        head = f"{'':{width}}  {'mean':>11}  {'sd':>9}  {'mcse':>9}  {'rhat':>6}  {'bulk':>6}  "
-        lines = [*self.statistics.lines(), self._cost(), "", head + f"{'tail':>6}"]
+        head, *table = aligned([_HEAD, *map(_cells, self._listed)])
+        lines = [*self.statistics.lines(), self._cost(), "", head]
         for kind, title in (("parameter", "Parameters"), ("function", "Identified functions")):
             lines += ["", title]
-            lines += [_text_line(row, width) for row in self._listed if row.kind == kind]
+            pairs = zip(self._listed, table, strict=True)
+            lines += [f"{line}{'' if r.decides else ' *'}" for r, line in pairs if r.kind == kind]
         if any(not row.decides for row in self.rows if row.kind == "function"):
             lines += ["", "* beyond the data: few or no halos there, so it does not decide"]
         if self.field:
@@ -238,15 +240,12 @@ def _ebfmi(energy: np.ndarray) -> tuple[float, ...]:
 
 
 def _rows(dataset: xr.Dataset, kind: str) -> Iterator[Row]:
-    arviz = arviz_module()
     with quiet():
         columns = {
             "mean": dataset.mean(("chain", "draw"), skipna=False),
             "sd": dataset.std(("chain", "draw"), ddof=1, skipna=False),
-            "mcse": arviz.mcse(dataset, method="mean"),
-            "rhat": arviz.rhat(dataset, method="rank"),
-            "ess_bulk": arviz.ess(dataset, method="bulk"),
-            "ess_tail": arviz.ess(dataset, method="tail", prob=_TAIL),
+            "mcse": arviz_module().mcse(dataset, method="mean"),
+            **mixing(dataset),
         }
     for name, values in dataset.data_vars.items():
         supported = _supported(values)
@@ -290,9 +289,6 @@ def _label(values: xr.DataArray, index: tuple[int, ...]) -> str:
     return f"{values.name}[{', '.join(parts)}]" if parts else str(values.name)
 
 
-def _text_line(row: Row, width: int) -> str:
-    mark = "" if row.decides else " *"
-    return (
-        f"{row.label:{width}}  {row.mean:11.5g}  {row.sd:9.3g}  {row.mcse:9.2g}  "
-        f"{row.rhat:6.3f}  {row.ess_bulk:6.0f}  {row.ess_tail:6.0f}{mark}"
-    )
+def _cells(row: Row) -> tuple[str, ...]:
+    numbers = (f"{row.mean:.5g}", f"{row.sd:.3g}", f"{row.mcse:.2g}", f"{row.rhat:.3f}")
+    return (row.label, *numbers, f"{row.ess_bulk:.0f}", f"{row.ess_tail:.0f}")

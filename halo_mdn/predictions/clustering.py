@@ -29,9 +29,11 @@ from jax.tree_util import Partial
 from jax.typing import ArrayLike
 from scipy import fft
 
+from halo_mdn.field.fourier import wave_numbers, weights_of
 from halo_mdn.field.grid import Grid
 from halo_mdn.likelihood.fixed_field import FixedFieldLikelihood
 from halo_mdn.predictions.expected_counts import ExpectedCounts, evaluate, expected_counts
+from halo_mdn.predictions.poisson import poisson_numbers
 
 Variables = dict[str, tuple[tuple[str, ...], Any]]
 
@@ -152,7 +154,7 @@ def _catalogue(
     if log_phi is not None:
         phi = np.exp(float(log_phi))
         rate = rate * random.gamma(1 / phi, phi, rate.shape)
-    return random.poisson(np.where(rate < 1e15, rate, 0)).astype(float)
+    return poisson_numbers(random, rate).astype(float)
 
 
 @jax.jit
@@ -174,20 +176,14 @@ class _Measure(NamedTuple):
     @classmethod
     def of(cls, delta: np.ndarray, grid: Grid) -> _Measure:
         side = np.array(grid.voxel_size)
-        k = [2 * np.pi * fft.fftfreq(n, d) for n, d in zip(delta.shape, side, strict=True)]
-        k[2] = 2 * np.pi * fft.rfftfreq(delta.shape[2], side[2])
-        size = np.sqrt(sum(np.meshgrid(*[axis**2 for axis in k], indexing="ij"))).ravel()
+        size = wave_numbers(delta.shape, tuple(side * delta.shape)).ravel()
         lowest = float(2 * np.pi / np.max(side * delta.shape))
         highest = float(np.pi / np.max(side))
         num = min(_MAX_BANDS, max(1, round(highest / lowest)))
         edges = np.linspace(0.5 * lowest, highest * (1 + 1e-9), num + 1)
         band = np.searchsorted(edges, size, side="right") - 1
         band = np.where((band < 0) | (band >= num), num, band)
-        twice = np.full((*delta.shape[:2], len(k[2])), 2.0)
-        twice[:, :, 0] = 1
-        if delta.shape[2] % 2 == 0:
-            twice[:, :, -1] = 1
-        weight = twice.ravel()
+        weight = weights_of(delta.shape).ravel()
         modes = np.maximum(np.bincount(band, weight, num + 1)[:-1], 1)
         mean = np.bincount(band, weight * size, num + 1)[:-1] / modes
         sides = [2**i for i in range(32) if 2**i * _LEAST_CELLS <= min(delta.shape)] or [1]

@@ -11,6 +11,8 @@ import numpy as np
 from halo_mdn.bias.normal_prior import draw_params
 from halo_mdn.likelihood.fixed_field import FixedFieldLikelihood
 from halo_mdn.predictions.expected_counts import evaluate, expected_counts, observed_counts
+from halo_mdn.predictions.poisson import poisson_numbers
+from halo_mdn.text_table import aligned
 
 QUANTILES = (0.025, 0.16, 0.5, 0.84, 0.975)
 
@@ -36,12 +38,10 @@ class PriorPredictive:
 
     def to_text(self) -> str:
         """A table, one line per mass."""
-        names = "".join(f"{100 * q:>9.3g} %" for q in QUANTILES)
-        lines = [f"{'above Msun/h':>14}{names}{'data':>12}"]
+        table = [["above Msun/h", *(f"{100 * q:.3g} %" for q in QUANTILES), "data"]]
         for mass, row, seen in zip(self.mass, self.quantiles, self.observed, strict=True):
-            numbers = "".join(f"{_number(x):>11}" for x in row)
-            lines.append(f"{mass:14.3g}{numbers}{_number(seen):>12}")
-        return "\n".join(lines)
+            table.append([f"{mass:.3g}", *map(_number, row), _number(seen)])
+        return "\n".join(aligned(table))
 
 
 def prior_predictive(
@@ -65,7 +65,7 @@ def prior_predictive(
     label = np.zeros(log_l.features.shape[1], dtype=int)
     per_bin = evaluate(expected_counts(log_l, label, log_mass), params[None])[0, :, 0]
     random = np.random.default_rng(np.asarray(jax.random.key_data(count_key)).ravel())
-    counts = _above(_poisson(random, per_bin))
+    counts = _above(poisson_numbers(random, per_bin))
     return PriorPredictive(
         mass=np.exp(log_mass),
         quantiles=np.quantile(counts, QUANTILES, axis=0, method="inverted_cdf").T,
@@ -76,12 +76,6 @@ def prior_predictive(
 
 def _above(per_bin: np.ndarray) -> np.ndarray:
     return np.cumsum(per_bin[..., ::-1], axis=-1)[..., ::-1]
-
-
-def _poisson(random: np.random.Generator, expected: np.ndarray) -> np.ndarray:
-    """Poisson numbers; a vague prior expects more than 64 bits can count, and inf."""
-    known = np.nan_to_num(expected, nan=np.inf, posinf=np.inf)
-    return np.where(known < 1e15, random.poisson(np.where(known < 1e15, known, 0)), known)
 
 
 def _number(value: float) -> str:

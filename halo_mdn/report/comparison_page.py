@@ -19,6 +19,7 @@ from halo_mdn.provenance import versions
 from halo_mdn.report.html import TEMPLATE, section_html
 from halo_mdn.report.sections import Picture, ReportTable, Section
 from halo_mdn.report.style import CHAIN_COLOURS
+from halo_mdn.text_table import aligned
 
 _HEAD = ("model", "parameters", "elpd left out", "difference", "its error", "p_loo",
          f"k > {RELIABLE}", "sampling")  # fmt: skip
@@ -45,20 +46,12 @@ def write_comparison(scores: Sequence[Score], folder: Path, *, second: str = "")
     comparison_figure(scores).savefig(picture, format="png", dpi=120)
     data = {form: text.encode("utf-8") for form, text in contents.items()}
     data["png"] = picture.getvalue()
-    return [_write(folder / f"comparison.{form}", content) for form, content in data.items()]
+    return [write_file(folder / f"comparison.{form}", content) for form, content in data.items()]
 
 
 def comparison_text(scores: Sequence[Score]) -> str:
     """The ranking as an aligned table, with what has to be said about it."""
-    table = [_head(scores), *_rows(scores)]
-    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in table
-    ]
+    lines = aligned([_head(scores), *_rows(scores)])
     return "\n".join([*lines, "", *remarks(scores)]).rstrip()
 
 
@@ -162,7 +155,3 @@ def _numbers(elpd: Elpd, best: Elpd) -> tuple[str, str, str]:
 
 def _best(scores: Sequence[Score], criterion: str) -> Elpd:
     return max((getattr(s, criterion) for s in scores), key=lambda elpd: elpd.total)
-
-
-def _write(path: Path, content: bytes) -> Path:
-    return write_file(path, content)

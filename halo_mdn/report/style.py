@@ -9,7 +9,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from scipy.stats import chi2
 
-CHAIN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"  # of Okabe & Ito
+CHAIN_COLOURS = (BLUE, VERMILION, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
 def arrays_of(posterior: xr.DataTree, group: str) -> dict[str, np.ndarray]:

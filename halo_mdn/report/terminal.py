@@ -7,6 +7,9 @@ import xarray as xr
 
 from halo_mdn.posterior.summary import Summary
 from halo_mdn.posterior.verdict import Row
+from halo_mdn.text_table import aligned
+
+Cells = tuple[str, str, str, str, str]
 
 
 def closing_table(posterior: xr.DataTree, summary: Summary) -> str:
@@ -22,25 +25,26 @@ def closing_table(posterior: xr.DataTree, summary: Summary) -> str:
     observed = np.asarray(posterior["observed_data"].to_dataset()["halos_by_mass"])
     by_label = {row.label: row for row in summary.rows}
     bins = [str(label) for label in posterior["posterior"].to_dataset()["mass_bin"].values]
-    lines = [f"{'Halos by mass in Msun/h':24} {'observed':>9}  {'expected':>16}  R-hat    ESS"]
+    table = [("Halos by mass in Msun/h", "observed", "expected", "R-hat", "ESS")]
     for label, count in zip(bins, observed, strict=True):
-        lines.append(_count_line(label, int(count), by_label[f"expected_by_mass[{label}]"]))
-    lines.append(_count_line("total", int(np.sum(observed)), by_label["expected_total"]))
+        table.append(_count_cells(label, int(count), by_label[f"expected_by_mass[{label}]"]))
+    table.append(_count_cells("total", int(np.sum(observed)), by_label["expected_total"]))
     groups = {
         "identified functions": [r for r in summary.rows if r.kind == "function" and r.decides],
         "parameters": [row for row in summary.rows if row.kind == "parameter"],
     }
-    lines += ["", f"{'Worst of':51}  R-hat    ESS"]
-    lines += [_worst_line(f"{len(rows)} {name}", rows) for name, rows in groups.items() if rows]
-    return "\n".join(lines)
+    worst = [("Worst of", "", "", "R-hat", "ESS")]
+    worst += [_worst_cells(f"{len(rows)} {name}", rows) for name, rows in groups.items() if rows]
+    lines = aligned([*table, *worst])
+    return "\n".join([*lines[: len(table)], "", *lines[len(table) :]])
 
 
-def _count_line(label: str, observed: int, row: Row) -> str:
+def _count_cells(label: str, observed: int, row: Row) -> Cells:
     digits = 0 if row.sd >= 10 else 1
     expected = f"{row.mean:,.{digits}f} +- {row.sd:.{digits}f}"
-    return f"{label:24} {observed:9,}  {expected:>16}  {row.rhat:5.3f}  {row.ess:5.0f}"
+    return label, f"{observed:,}", expected, f"{row.rhat:.3f}", f"{row.ess:.0f}"
 
 
-def _worst_line(name: str, rows: list[Row]) -> str:
+def _worst_cells(name: str, rows: list[Row]) -> Cells:
     rhat, ess = max(row.rhat for row in rows), min(row.ess for row in rows)
-    return f"{name:51}  {rhat:5.3f}  {ess:5.0f}"
+    return name, "", "", f"{rhat:.3f}", f"{ess:.0f}"
