@@ -13,7 +13,7 @@ from pathlib import Path
 
 import h5py
 
-from halo_mdn.errors import WriteError
+from halo_mdn.errors import InputError, WriteError
 
 
 def replace_file(path: Path, write_part: Callable[[Path], object]) -> Path:
@@ -35,6 +35,18 @@ def replace_file(path: Path, write_part: Callable[[Path], object]) -> Path:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
     return path
+
+
+def refuse_existing(path: Path, *, overwrite: bool, instead: str = "") -> None:
+    """Refuse to replace a file unless that is wanted; `instead` names what else could be done.
+
+    Raises
+    ------
+    InputError
+        If it exists.
+    """
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists already: give --overwrite to replace it{instead}")
 
 
 def write_file(path: Path, content: str | bytes | memoryview) -> Path:

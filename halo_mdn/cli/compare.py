@@ -5,25 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import numpy as np
-import xarray as xr
-
-from halo_mdn.config import DataConfig, RuntimeConfig, load_config
-from halo_mdn.config.model_files import bias_of
+from halo_mdn.config import RuntimeConfig
 from halo_mdn.config.runtime import set_up_jax
 from halo_mdn.errors import InputError
 from halo_mdn.fitting.folder import POSTERIOR
-from halo_mdn.io import RunData, load_data
 from halo_mdn.posterior import container
-from halo_mdn.posterior.comparison import (
-    check_same_blocks,
-    check_same_data,
-    score,
-    second_realisation,
-)
-from halo_mdn.posterior.reopened import config_of, other_voxels, params_of
+from halo_mdn.posterior.comparison import check_same_data, score
+from halo_mdn.posterior.reopened import config_of
+from halo_mdn.posterior.second_realisation import second_scores
 from halo_mdn.progress import Display
-from halo_mdn.provenance import sha256_of
 from halo_mdn.report.comparison_page import comparison_text, write_comparison
 
 
@@ -69,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     configs = [config_of(posterior) for posterior in posteriors.values()]
     set_up_jax(RuntimeConfig(precision=configs[0].runtime.precision))
     display = Display()
-    second = _second(arguments.second, posteriors) if arguments.second else {}
+    second = second_scores(Path(arguments.second), posteriors) if arguments.second else {}
     scores = [score(name, tree, second.get(name)) for name, tree in posteriors.items()]
     display.say(comparison_text(scores))
     for path in write_comparison(scores, output, second=arguments.second or ""):
@@ -85,50 +75,3 @@ def _names(folders: list[Path]) -> list[str]:
     if len(set(names)) < len(names):
         raise InputError("a run was given twice, expected different ones")
     return names
-
-
-def _second(file: str, posteriors: dict[str, xr.DataTree]) -> dict[str, np.ndarray]:
-    """Scores on the second realisation, (B,) for each model."""
-    elpd, blocks = {}, {}
-    for name, posterior in posteriors.items():
-        config = config_of(posterior)
-        bias = bias_of(config)
-        data = load_data(_second_config(Path(file), config.data))
-        _check_second(file, data, posterior)
-        draws = posterior["log_likelihood"].to_dataset()["draw"].values
-        params = params_of(posterior, bias)[:, draws]
-        elpd[name], blocks[name] = second_realisation(bias, params, data)
-        first = next(iter(blocks))
-        check_same_blocks(first, blocks[first], name, blocks[name])
-    return elpd
-
-
-def _second_config(path: Path, fitted: DataConfig) -> DataConfig:
-    if path.suffix == ".toml":
-        return load_config(path).data
-    if path.suffix not in (".h5", ".hdf5"):
-        raise InputError(
-            f"--second is {path}, expected an exchange file (.h5) or a run file (.toml)"
-        )
-    return DataConfig(
-        field=str(path),
-        catalogue=(str(path),),
-        boundary=fitted.boundary,
-        mass_threshold=fitted.mass_threshold,
-        below_threshold=fitted.below_threshold,
-        density_floor=fitted.density_floor,
-        mass_scatter=fitted.mass_scatter,
-        threshold_completeness=fitted.threshold_completeness,
-        completeness_slope=fitted.completeness_slope,
-    )
-
-
-def _check_second(file: str, data: RunData, posterior: xr.DataTree) -> None:
-    halos = data.halos
-    if sha256_of(halos.voxel, halos.log_mass, halos.selected) == posterior.attrs["halos_sha256"]:
-        raise InputError(f"--second {file} holds the halos that were fitted, expected others")
-    if difference := other_voxels(posterior, halos.grid):
-        raise InputError(
-            f"--second {file} has {difference}: a bias holds at the resolution at which it was "
-            "learned"
-        )

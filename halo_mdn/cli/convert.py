@@ -12,6 +12,7 @@ from halo_mdn.config import DataConfig, RuntimeConfig, load_config
 from halo_mdn.config.runtime import set_up_jax
 from halo_mdn.config.shipped import find_run_file
 from halo_mdn.errors import InputError
+from halo_mdn.files import refuse_existing
 from halo_mdn.io.conversion import as_exchange, density_of_particles
 from halo_mdn.io.example import path_of, with_example_values
 from halo_mdn.io.field_file import read_field
@@ -47,8 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     path = Path(arguments.output)
     if path.suffix not in (".h5", ".hdf5"):
         raise InputError(f"the file to write is {path}, expected a name that ends in .h5")
-    if path.exists() and not arguments.overwrite:
-        raise InputError(f"{path} exists already: give --overwrite to replace it")
+    refuse_existing(path, overwrite=arguments.overwrite)
     data = _settings(arguments)
     set_up_jax(RuntimeConfig())
     display = Display()

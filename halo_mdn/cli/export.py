@@ -10,6 +10,7 @@ from halo_mdn.config import load_config
 from halo_mdn.config.runtime import set_up_jax
 from halo_mdn.config.shipped import find_run_file
 from halo_mdn.errors import InputError
+from halo_mdn.files import refuse_existing
 from halo_mdn.fitting.inputs import prepare
 from halo_mdn.likelihood.exported import write_adjoint
 from halo_mdn.progress import Display
@@ -40,8 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     path = Path(arguments.to)
     if path.suffix != ".npz":
         raise InputError(f"--to is {path}, expected a name that ends in .npz")
-    if path.exists() and not arguments.overwrite:
-        raise InputError(f"{path} exists: give --overwrite to replace it, or another name")
+    refuse_existing(path, overwrite=arguments.overwrite, instead=", or another name")
     config = load_config(find_run_file(arguments.run_file), given_settings(arguments))
     device = set_up_jax(config.runtime)
     inputs = prepare(config)

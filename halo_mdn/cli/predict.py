@@ -9,17 +9,11 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from halo_mdn.bias.base import Bias
-from halo_mdn.config import RunConfig, RuntimeConfig
+from halo_mdn.config import RuntimeConfig
 from halo_mdn.config.model_files import bias_of
 from halo_mdn.config.runtime import set_up_jax
-from halo_mdn.config.schema import DataConfig
 from halo_mdn.errors import InputError
-from halo_mdn.field.density import check_density
-from halo_mdn.field.grid import Grid
 from halo_mdn.fitting.folder import POSTERIOR
-from halo_mdn.io import load_data
-from halo_mdn.io.field_file import read_field
 from halo_mdn.mocks.posterior_catalogues import (
     SUFFIXES,
     MockField,
@@ -29,9 +23,9 @@ from halo_mdn.mocks.posterior_catalogues import (
     write_mocks,
 )
 from halo_mdn.posterior import container
+from halo_mdn.posterior.mock_fields import field_of_file, fitted_field
 from halo_mdn.posterior.reopened import config_of, is_joint, other_voxels, params_of
 from halo_mdn.progress import Display, counted, duration
-from halo_mdn.provenance import sha256_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,13 +73,15 @@ def run(arguments: argparse.Namespace) -> int:
     set_up_jax(RuntimeConfig(precision=config.runtime.precision))
     bias, display = bias_of(config), Display()
     params = params_of(fitted, bias)
-    field, note = _field(arguments, config, fitted)
-    _check_density(field, bias)
-    bias.domain(field.grid)  # refuses small grids
+    field, note = _field(arguments, fitted)
     voxels = " x ".join(map(str, field.grid.shape))
     sides = " x ".join(f"{side:g}" for side in dict.fromkeys(field.grid.box_size))
     display.say(f"{voxels} voxels, {sides} Mpc/h, {field.grid.boundary}: {note}")
-    _warn_of_other_voxels(fitted, field.grid, display)
+    if difference := other_voxels(fitted, field.grid):
+        display.say(
+            f"warning: {difference}: the bias was learned at that resolution and need not hold at "
+            "another"
+        )
     mocks = write_mocks(
         draw_mocks(bias, params, field, num=arguments.num, seed=arguments.seed),
         mock_paths(folder, arguments.num, arguments.format),
@@ -105,66 +101,20 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _field(
-    arguments: argparse.Namespace, config: RunConfig, fitted: xr.DataTree
-) -> tuple[MockField, str]:
+def _field(arguments: argparse.Namespace, fitted: xr.DataTree) -> tuple[MockField, str]:
     """The density to draw on, and what is said about it."""
-    if not arguments.field:
-        if arguments.box_size or arguments.field_key:
-            raise InputError("--box_size and --field_key belong to --field, which is not given")
-        if is_joint(fitted):
-            raise InputError(
-                f"{arguments.run_folder} is a joint inference, without a given field: give --field "
-                "with the density to draw on"
-            )
-        return _fitted_field(config, fitted), "the field that was fitted, with its selection"
-    path = Path(arguments.field)
-    given = _sides(arguments.box_size) if arguments.box_size else None
-    field = read_field(DataConfig(field=str(path), field_key=arguments.field_key))
-    if field.box_size and given:
-        raise InputError(f"{path} knows its box: leave out --box_size")
-    box_size = field.box_size or given
-    if box_size is None:
-        raise InputError(f"--field {path} needs --box_size, one side or three in Mpc/h")
-    grid = Grid(field.delta.shape, box_size, config.data.boundary)  # type: ignore[arg-type]
-    redshift = _redshift(fitted) if field.redshift is None else field.redshift
-    note = f"{path}, every halo observed"
-    if field.points == "corners":
-        note += (
-            "; its values are taken to lie at voxel centres: for positions in its own coordinates, "
-            "subtract half a voxel and add the corner of its box"
-        )
-    return MockField(field.delta, grid, redshift), note
-
-
-def _check_density(field: MockField, bias: Bias) -> None:
-    try:
-        check_density(field.delta, field.grid.shape, bias.density_floor)
-    except InputError as error:
-        raise InputError(f"{error} when fitting: its mocks have the floor of the fit") from None
-
-
-def _fitted_field(config: RunConfig, fitted: xr.DataTree) -> MockField:
-    data = load_data(config.data)
-    if sha256_of(data.delta) != fitted.attrs.get("delta_sha256"):
+    if arguments.field:
+        given = _sides(arguments.box_size) if arguments.box_size else None
+        path = Path(arguments.field)
+        return field_of_file(fitted, path, box_size=given, key=arguments.field_key)
+    if arguments.box_size or arguments.field_key:
+        raise InputError("--box_size and --field_key belong to --field, which is not given")
+    if is_joint(fitted):
         raise InputError(
-            f"{config.data.field} no longer holds the field that was fitted: give --field and "
-            "--box_size to draw on another one"
+            f"{arguments.run_folder} is a joint inference, without a given field: give --field "
+            "with the density to draw on"
         )
-    return MockField(
-        data.delta,
-        data.halos.grid,
-        _redshift(fitted),
-        data.halos.completeness,
-        data.halos.observation,
-    )
-
-
-def _redshift(fitted: xr.DataTree) -> float:
-    try:
-        return float(fitted.attrs["redshift"])
-    except (KeyError, ValueError):
-        return float("nan")
+    return fitted_field(fitted), "the field that was fitted, with its selection"
 
 
 def _sides(text: str) -> tuple[float, float, float]:
@@ -174,14 +124,6 @@ def _sides(text: str) -> tuple[float, float, float]:
     except ValueError:
         raise InputError(f"--box_size is {text!r}, expected a side or three: 9,9,9") from None
     return (first, second, third)
-
-
-def _warn_of_other_voxels(fitted: xr.DataTree, grid: Grid, display: Display) -> None:
-    if difference := other_voxels(fitted, grid):
-        display.say(
-            f"warning: {difference}: the bias was learned at that resolution and need not hold at "
-            "another"
-        )
 
 
 def _provenance(fitted: xr.DataTree, seed: int) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from argparse import SUPPRESS
 from pathlib import Path
 
 from halo_mdn.cli.parser import add_setting_flags, given_settings
@@ -29,19 +30,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--socket", required=True, metavar="PATH", help="the socket to make")
     parser.add_argument(
-        "--max-clients",
+        "--max_clients",
         type=int,
         default=16,
         metavar="NUMBER",
         help="clients at the same time (default: 16)",
     )
+    # As it was spelled before.
+    parser.add_argument("--max-clients", type=int, default=SUPPRESS, help=SUPPRESS)
     add_setting_flags(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM, which end it with exit code 0."""
     if arguments.max_clients < 1:
-        raise InputError(f"--max-clients is {arguments.max_clients}, expected at least 1")
+        raise InputError(f"--max_clients is {arguments.max_clients}, expected at least 1")
     config = load_config(find_run_file(arguments.run_file), given_settings(arguments))
     device = set_up_jax(config.runtime)
     inputs = prepare(config)

@@ -19,6 +19,7 @@ from halo_mdn.errors import InputError
 from halo_mdn.field.cosmology import Cosmology
 from halo_mdn.field.grid import Grid
 from halo_mdn.field.lpt import Lpt
+from halo_mdn.files import refuse_existing
 from halo_mdn.io.formats.arrays import read_array
 from halo_mdn.io.formats.exchange import write_exchange
 from halo_mdn.mocks.universe import as_exchange, make_mock
@@ -67,8 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Make the mock and write it."""
     path = Path(arguments.output)
-    if path.exists() and not arguments.overwrite:
-        raise InputError(f"{path} exists already: give --overwrite to replace it")
+    refuse_existing(path, overwrite=arguments.overwrite)
     if not path.parent.is_dir():
         raise InputError(f"cannot write {path}: there is no folder {path.parent}")
     if arguments.seed < 0:

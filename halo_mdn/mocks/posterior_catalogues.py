@@ -17,9 +17,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from halo_mdn.bias.base import Bias
-from halo_mdn.errors import InputError
 from halo_mdn.field.grid import Grid
-from halo_mdn.files import write_file, write_hdf5
+from halo_mdn.files import refuse_existing, write_file, write_hdf5
 from halo_mdn.halos.catalogue import HaloCatalogue
 from halo_mdn.halos.mass_observation import EXACT, MassObservation
 from halo_mdn.io.formats.exchange import FORMAT, ORIGIN, UNITS, VERSION
@@ -117,12 +116,8 @@ def check_free(folder: Path, num: int, form: str) -> None:
     """
     wanted = mock_paths(folder, num, form)
     wanted += [folder / SHARED_DENSITY] if form == "hdf5" else []
-    existing = [path for path in wanted if path.exists()]
-    if existing:
-        raise InputError(
-            f"{existing[0]} exists already: give --overwrite to replace it, or --output for "
-            "another folder"
-        )
+    for path in wanted:
+        refuse_existing(path, overwrite=False, instead=", or --output for another folder")
 
 
 def write_mocks(

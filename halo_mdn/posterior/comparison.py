@@ -16,18 +16,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
-from scipy.special import logsumexp
 
-from halo_mdn.bias.base import Bias
 from halo_mdn.errors import InputError
-from halo_mdn.io import RunData
-from halo_mdn.likelihood.fixed_field import fixed_field_likelihood
 from halo_mdn.posterior.leave_one_out import leave_one_out
 from halo_mdn.posterior.pareto import RELIABLE
 from halo_mdn.posterior.reopened import is_joint
 from halo_mdn.posterior.summary import summarise
-from halo_mdn.predictions.expected_counts import evaluate, expected_counts, observed_counts
-from halo_mdn.predictions.sub_boxes import block_log_likelihood, block_volume, usable_blocks
 
 _SAME = ("delta_sha256", "halos_sha256", "mass_threshold", "boundary")
 
@@ -93,7 +87,7 @@ def score(name: str, posterior: xr.DataTree, second: np.ndarray | None = None) -
     posterior : xarray.DataTree
         A container of :mod:`halo_mdn.posterior.container`.
     second : array (B,), optional
-        From :func:`second_realisation`.
+        From :func:`halo_mdn.posterior.second_realisation.second_realisation`.
     """
     summary = summarise(posterior)
     blocks = posterior["log_likelihood"].to_dataset()["poisson_process"]
@@ -164,41 +158,6 @@ def check_same_blocks(first: str, one: np.ndarray, name: str, other: np.ndarray)
             f"{other[1].sum():.0f} in {other[0].sum():.6g}: mask the border that the larger kernel "
             "leaves out with data.completeness, and fit both again"
         )
-
-
-def second_realisation(
-    bias: Bias, params: np.ndarray, data: RunData, wanted: int = 4
-) -> tuple[np.ndarray, np.ndarray]:
-    """Log predictive density of halos that were not fitted.
-
-    Parameters
-    ----------
-    bias : Bias
-    params : array (C, D, P)
-        Posterior draws.
-    data : RunData
-        The other field and its halos.
-    wanted : int
-        Sub-boxes per side.
-
-    Returns
-    -------
-    elpd : array (B,)
-        ``ln mean_draws L_b`` of each sub-box with any volume.
-    blocks : array (2, B)
-        Volume and number of halos of each.
-    """
-    log_l = fixed_field_likelihood(bias, data.delta, data.halos)
-    per_side = usable_blocks(log_l, wanted)
-    label = log_l.halos.domain.sub_boxes(per_side)
-    edges = np.log([bias.mass_threshold])
-    expected = evaluate(expected_counts(log_l, label, edges), params)[..., 0]
-    values = block_log_likelihood(log_l, label, params, expected)
-    volume = block_volume(log_l, per_side)
-    blocks = np.stack([volume, observed_counts(log_l, label, edges)[:, 0]])
-    num_draws = values.shape[0] * values.shape[1]
-    elpd = logsumexp(values, axis=(0, 1)) - np.log(num_draws)
-    return elpd[volume > 0], blocks[:, volume > 0]
 
 
 def remarks(scores: Sequence[Score]) -> list[str]:

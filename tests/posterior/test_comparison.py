@@ -19,6 +19,7 @@ from halo_mdn.posterior import comparison
 from halo_mdn.posterior import summary as diagnostics
 from halo_mdn.posterior.comparison import Elpd, Score
 from halo_mdn.posterior.leave_one_out import leave_one_out
+from halo_mdn.posterior.second_realisation import second_realisation
 from halo_mdn.report.comparison_page import comparison_csv, comparison_html, comparison_text
 from tests.run_for_tests import TRUTH, Fit, independent_draws, mock_fit, posterior_of
 
@@ -187,7 +188,7 @@ def test_a_kernel_that_leaves_out_more_is_refused() -> None:
     biases = {"near": hm.NeuralBias(), "wide": hm.NeuralBias(kernel_size=5)}
     data = type("Data", (), {"delta": fit.delta, "halos": fit.halos})()
     blocks = {
-        name: comparison.second_realisation(bias, params[name], data, wanted=2)[1]
+        name: second_realisation(bias, params[name], data, wanted=2)[1]
         for name, bias in biases.items()
     }
     with pytest.raises(hm.InputError, match="mask the border"):
@@ -198,7 +199,7 @@ def test_a_kernel_that_leaves_out_more_is_refused() -> None:
         fit.halos.voxel, fit.halos.log_mass, fit.grid, completeness=mask
     )
     blocks = {
-        name: comparison.second_realisation(bias, params[name], data, wanted=2)[1]
+        name: second_realisation(bias, params[name], data, wanted=2)[1]
         for name, bias in biases.items()
     }
     comparison.check_same_blocks("near", blocks["near"], "wide", blocks["wide"])
