@@ -75,6 +75,15 @@ class NeuralBias(Bias):
     ------
     InputError
         If a setting is out of range.
+
+    Examples
+    --------
+    >>> import halo_mdn as hm
+    >>> hm.NeuralBias().num_params
+    17
+    >>> wide = hm.NeuralBias(kernel_size=5, filters=2, hidden_layers=(4,))
+    >>> wide.block_shapes["kernel_weights"]
+    (2, 10)
     """
 
     kernel_size: int | tuple[int, int, int] = setting(

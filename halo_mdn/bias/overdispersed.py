@@ -18,6 +18,14 @@ class OverdispersedBias(NeuralBias):
 
     One more parameter q, the last, in the block ``log_dispersion``: ``ln phi = -2 + 0.2 q``. With
     its Normal(0, 10) prior, ln phi is Normal(-2, 2). Settings are those of :class:`NeuralBias`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import halo_mdn as hm
+    >>> bias = hm.OverdispersedBias()
+    >>> bias.num_params, float(bias.log_dispersion(np.zeros(18)))
+    (18, -2.0)
     """
 
     @property

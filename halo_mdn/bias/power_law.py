@@ -109,6 +109,12 @@ class TruncatedPowerLaw(Bias):
     ------
     InputError
         If a setting is out of range.
+
+    Examples
+    --------
+    >>> import halo_mdn as hm
+    >>> hm.TruncatedPowerLaw(mass_threshold=1e13).num_params
+    6
     """
 
     mass_threshold: float = 2e12

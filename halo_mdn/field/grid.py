@@ -34,6 +34,15 @@ class Grid:
     ------
     InputError
         If a side is not positive or the boundary is unknown.
+
+    Examples
+    --------
+    >>> import halo_mdn as hm
+    >>> grid = hm.Grid(shape=(16, 16, 16), box_size=(64.0, 64.0, 64.0))
+    >>> grid.voxel_size
+    (4.0, 4.0, 4.0)
+    >>> hm.Grid((16, 16, 16), (64.0, 64.0, 64.0), "interior").domain_shape((3, 3, 3))
+    (14, 14, 14)
     """
 
     shape: tuple[int, int, int]

@@ -53,6 +53,15 @@ class HaloCatalogue:
         ``completeness`` and ``observation``.
     observation : MassObservation
         Errors and completeness of the masses; exact unless given.
+
+    Examples
+    --------
+    >>> import halo_mdn as hm
+    >>> grid = hm.Grid((8, 8, 8), (40.0, 40.0, 40.0))
+    >>> position, mass = [[1.0, 2.0, 39.0], [11.0, 2.0, 3.0]], [3e12, 5e13]
+    >>> halos = hm.HaloCatalogue.from_positions(position, mass, grid)
+    >>> halos.num_halos, halos.voxel.tolist()
+    (2, [[0, 0, 7], [2, 0, 0]])
     """
 
     log_mass: np.ndarray

@@ -47,6 +47,15 @@ class MassObservation:
     ------
     InputError
         If a value is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import halo_mdn as hm
+    >>> seen = hm.MassObservation(scatter=0.1, threshold_completeness=0.5)
+    >>> log_completeness = seen.log_completeness(np.log([2e12, 2e13]), np.log(2e12))
+    >>> np.exp(log_completeness).round(3).tolist()
+    [0.5, 0.95]
     """
 
     scatter: float = 0.0

@@ -59,6 +59,17 @@ def adjoint(
     ------
     InputError
         As :func:`halo_mdn.log_likelihood`, or if ``chunk_size`` is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import halo_mdn as hm
+    >>> bias, delta = hm.TruncatedPowerLaw(), np.zeros((4, 4, 4))
+    >>> grid = hm.Grid(delta.shape, (40.0, 40.0, 40.0))
+    >>> halos = hm.HaloCatalogue.from_positions([[1.0, 2.0, 3.0]], [3e12], grid)
+    >>> out = hm.adjoint(bias, np.zeros(6), delta, halos)
+    >>> out.delta_cot.shape, out.params_cot.shape
+    ((4, 4, 4), (6,))
     """
     if chunk_size < 1:
         raise InputError(f"chunk_size is {chunk_size}, expected a positive number of voxels")

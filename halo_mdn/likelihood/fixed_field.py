@@ -81,6 +81,17 @@ def fixed_field_likelihood(bias: Bias, delta: ArrayLike, halos: Halos) -> FixedF
     InputError
         If the field is unusable (wrong shape, NaN, delta <= -1 without a floor) or the mass
         thresholds of model and catalogue differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import halo_mdn as hm
+    >>> bias, delta = hm.TruncatedPowerLaw(), np.zeros((4, 4, 4))
+    >>> grid = hm.Grid(delta.shape, (40.0, 40.0, 40.0))
+    >>> halos = hm.HaloCatalogue.from_positions([[1.0, 2.0, 3.0]], [3e12], grid)
+    >>> log_l = hm.fixed_field_likelihood(bias, delta, halos)
+    >>> bool(log_l(np.zeros(6)) > log_l(np.ones(6)))
+    True
     """
     placed = placed_for(bias, halos)
     check_density(delta, placed.grid.shape, bias.density_floor)

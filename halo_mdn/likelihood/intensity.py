@@ -29,6 +29,16 @@ def log_intensity(
     -------
     array (..., N0', N1', N2')
         Over the domain: the whole grid when periodic, its interior otherwise.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import halo_mdn as hm
+    >>> bias, delta = hm.TruncatedPowerLaw(), np.zeros((4, 4, 4))
+    >>> grid = hm.Grid(delta.shape, (40.0, 40.0, 40.0))
+    >>> log_n = hm.log_intensity(bias, np.zeros(6), delta, grid, np.log([2e12, 2e13, 2e14]))
+    >>> log_n.shape
+    (3, 4, 4, 4)
     """
     check_density(delta, grid.shape, bias.density_floor)
     flat = _intensity(bias, jnp.asarray(params), jnp.asarray(delta), grid, jnp.ravel(log_mass))
@@ -40,6 +50,16 @@ def log_expected(bias: Bias, params: ArrayLike, delta: ArrayLike, grid: Grid) ->
 
     Halos per (Mpc/h)^3; the expected number in a voxel is ``grid.voxel_volume`` times its
     exponential. Shape (N0', N1', N2') over the domain.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import halo_mdn as hm
+    >>> bias, delta = hm.TruncatedPowerLaw(), np.zeros((4, 4, 4))
+    >>> grid = hm.Grid(delta.shape, (40.0, 40.0, 40.0))
+    >>> density = np.exp(hm.log_expected(bias, np.zeros(6), delta, grid))
+    >>> density[0, 0, 0].round(5).item()  # of all halos above the threshold: 0.01 / e
+    0.00368
     """
     check_density(delta, grid.shape, bias.density_floor)
     flat = _log_expected(bias, jnp.asarray(params), jnp.asarray(delta), grid)

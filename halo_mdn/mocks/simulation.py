@@ -70,6 +70,19 @@ def simulate(
     InputError
         If the field or the completeness is unusable, or the parameters predict more than
         ``max_halos`` halos.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import numpy as np
+    >>> import halo_mdn as hm
+    >>> from halo_mdn.bias.mock_params import MOCK_PARAMS
+    >>> delta = np.zeros((8, 8, 8))
+    >>> grid = hm.Grid(delta.shape, (40.0, 40.0, 40.0))
+    >>> params = np.array(MOCK_PARAMS)
+    >>> halos = hm.simulate(jax.random.key(0), hm.NeuralBias(), params, delta, grid)
+    >>> halos.position.shape == (halos.num_halos, 3)
+    True
     """
     check_density(delta, grid.shape, bias.density_floor)
     params = jnp.asarray(params)

@@ -91,6 +91,17 @@ def identified_functions(
     ------
     InputError
         If the field is unusable, or the numbers are smaller than 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import halo_mdn as hm
+    >>> bias, delta = hm.TruncatedPowerLaw(), np.linspace(-0.5, 2, 64).reshape(4, 4, 4)
+    >>> grid = hm.Grid(delta.shape, (40.0, 40.0, 40.0))
+    >>> halos = hm.HaloCatalogue.from_positions([[1.0, 2.0, 3.0]], [3e12], grid)
+    >>> functions = hm.identified_functions(bias, delta, halos, num_environments=2, num_masses=3)
+    >>> functions(np.zeros(6)).shape  # ln n(M | environment)
+    (2, 3)
     """
     log_l = fixed_field_likelihood(bias, delta, halos)
     classes = environments(bias, delta, halos.grid, num_environments, features=log_l.features)
