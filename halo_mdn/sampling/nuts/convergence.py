@@ -46,7 +46,7 @@ def convergence(values: np.ndarray) -> Convergence | None:
     found = mixing(xr.Dataset({"values": (("chain", "draw", "function"), values[..., moving])}))
     rhat, *ess = (np.asarray(dataset["values"]) for dataset in found.values())
     return Convergence(
-        worst_rhat=float(np.nan_to_num(rhat, nan=np.inf).max()),
+        worst_rhat=float(np.max(np.nan_to_num(rhat, nan=np.inf, posinf=np.inf))),
         min_ess=float(np.nan_to_num(ess, nan=0.0).min()),
     )
 
