@@ -14,6 +14,7 @@ from halo_mdn.io.example import example_path
 from halo_mdn.io.formats import fits_table, hdf5, kinds, parquet_table, text
 from halo_mdn.io.formats.arrays import read_array
 from halo_mdn.io.formats.exchange import read_exchange
+from halo_mdn.io.formats.group_catalogue import as_table, read_columns
 from halo_mdn.io.formats.guard import listed, reading
 from halo_mdn.io.formats.rockstar import USUAL_MASS, read_rockstar
 from halo_mdn.io.formats.stated import HaloTable, checked_halos
@@ -38,6 +39,7 @@ def _in_our_units(table: HaloTable, path: Path, data: DataConfig) -> HaloTable:
     notes = table.notes
     if path != example_path():  # whose units are known
         notes += assumed(path, table.length_unit, table.mass_unit, data)
+    precision = _precision(table.mass, data)
     position = in_mpc_h(table.position, table.length_unit, data, path)
     mass = in_msun_h(table.mass, table.mass_unit, data, path)
     selected = np.ones(mass.shape, dtype=bool)
@@ -45,7 +47,25 @@ def _in_our_units(table: HaloTable, path: Path, data: DataConfig) -> HaloTable:
         selected = _boolean(read_array(Path(data.selected)), path)
     elif table.selected is not None:
         selected = _boolean(table.selected, path)
-    return table._replace(position=position, mass=mass, selected=selected, notes=notes)
+    return table._replace(
+        position=position,
+        mass=mass,
+        selected=selected,
+        notes=notes,
+        length_unit=LENGTH,
+        mass_unit=MASS,
+        mass_precision=precision,
+    )
+
+
+def _precision(mass: np.ndarray, data: DataConfig) -> float:
+    """The relative precision of masses as they are stored."""
+    if mass.dtype.kind != "f":
+        return 0.0
+    rounding = float(np.finfo(mass.dtype).eps)
+    if not data.mass_is_log10:
+        return rounding
+    return rounding * np.log(10) * float(np.abs(mass).max(initial=1.0))
 
 
 def _read(path: Path, data: DataConfig) -> HaloTable:
@@ -89,8 +109,8 @@ def _read_hdf5(path: Path, data: DataConfig) -> HaloTable:
     found = hdf5.layout(path)
     if found != hdf5.EXCHANGE and data.position_key != DataConfig().position_key:
         names = [*data.position_key, data.mass_key, *_mask_column(data)]
-        columns, units = zip(*(hdf5.read_dataset(path, name) for name in names), strict=True)
-        return _of_columns(list(columns), list(units), data, path)
+        columns = read_columns(path, names)
+        return as_table(_of_columns(columns.values, columns.units, data, path), columns, path, data)
     if found in (hdf5.BORG, hdf5.SNAPSHOT):
         raise InputError(f"{path} is a {found} and holds no halos: give their own file")
     if found == hdf5.EXCHANGE:

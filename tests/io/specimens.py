@@ -116,7 +116,7 @@ def write_borg(path: Path) -> None:
 
 def write_groups(path: Path) -> None:
     with h5py.File(path, "w") as file:
-        header = {"BoxSize": BOX * 1e3, "Redshift": 0.0, "HubbleParam": 0.7, "NumFiles": 1}
+        header = {"BoxSize": BOX, "Redshift": 0.0, "HubbleParam": 0.7, "NumFiles": 1}
         file.create_group("Header").attrs.update(header)
         packed = {"chunks": True, "compression": "gzip"}
         file.create_dataset("Group/GroupPos", data=POSITION, **packed)

@@ -25,7 +25,8 @@ def reading(path: Path) -> Iterator[None]:
         with warnings.catch_warnings(action="ignore"):
             yield
     except InputError as error:
-        raise InputError(one_line(str(error))) from None
+        said = str(error)
+        raise InputError(one_line(said if path.name in said else f"{path}: {said}")) from None
     except Exception as error:
         raise unreadable(path, error) from None
 

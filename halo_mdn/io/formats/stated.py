@@ -64,6 +64,10 @@ class HaloTable(NamedTuple):
         ``mass_definition``, and ``mass_threshold`` in Msun/h, above which it is complete.
     notes : tuple of str
         What else a user should know, a sentence each.
+    num_files : int
+        How many files it was read from.
+    mass_precision : float
+        Relative, of a mass as it is stored.
     """
 
     position: np.ndarray
@@ -77,6 +81,8 @@ class HaloTable(NamedTuple):
     mass_definition: str = ""
     mass_threshold: float | None = None
     notes: tuple[str, ...] = ()
+    num_files: int = 1
+    mass_precision: float = 0.0
 
 
 def checked_field(field: DensityField, path: Path) -> DensityField:
