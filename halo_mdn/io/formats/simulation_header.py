@@ -94,8 +94,8 @@ def parts_of(path: Path, num: int) -> list[Path]:
     missing = [part for part in parts if not part.is_file()]
     if missing:
         raise InputError(
-            f"{path} is one of {num} parts of which {len(missing)} are missing ({missing[0].name} "
-            "for one): put all of them beside it"
+            f"there is no file {missing[0]}: {path.name} is one of {num} parts, {len(missing)} of "
+            "which are missing; put all of them beside it"
         )
     return parts
 
