@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 
-from halo_mdn.launch import main
+_DEFAULT = signal.getsignal(signal.SIGINT)
+if _DEFAULT is signal.default_int_handler:  # it is another where Ctrl-C is to be ignored
+    # Libraries turn a Ctrl-C during their import into errors of their own.
+    signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
+
+from halo_mdn.launch import main  # noqa: E402
+
+signal.signal(signal.SIGINT, _DEFAULT)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -50,8 +50,8 @@ def refuse_existing(path: Path, *, overwrite: bool, instead: str = "") -> None:
 
 
 def write_file(path: Path, content: str | bytes | memoryview) -> Path:
-    """Write text or bytes, atomically and to the disk itself; raises as `replace_file`."""
-    data = content.encode() if isinstance(content, str) else content
+    """Write text (as UTF-8) or bytes, atomically and to the disk; raises as `replace_file`."""
+    data = content.encode(errors="surrogateescape") if isinstance(content, str) else content
 
     def write(part: Path) -> None:
         with part.open("wb") as stream:

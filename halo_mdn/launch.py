@@ -1,8 +1,9 @@
 """The entry of `run_inference.py` and `halo-mdn`: runs a command and ends with an exit code.
 
 Exit codes: 0 the command did its work (for a fit: the results are written, read the verdict);
-1 an unexpected error, with a traceback; 2 bad input or a wrong setting, with one sentence;
-130 stopped by Ctrl-C or SIGTERM.
+1 an unexpected error, with a traceback; 2 bad input or a wrong setting, or output that has no room,
+with one sentence; 130 stopped by Ctrl-C or SIGTERM; 141 the work was done, but who read standard
+output went away.
 """
 
 from __future__ import annotations
@@ -10,24 +11,45 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 
 from halo_mdn.errors import BAD_INPUT, INTERRUPTED, InputError
 from halo_mdn.sampling import CheckpointError, Interrupted
+from halo_mdn.standard_output import StandardOutput
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; errors of the user become one sentence."""
-    from halo_mdn import cli
-
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    output = StandardOutput(sys.stdout)
     try:
-        return cli.run(list(sys.argv[1:] if argv is None else argv))
+        with redirect_stdout(output):
+            code = _run(list(sys.argv[1:] if argv is None else argv))
+    finally:
+        output.close()
+    if output.complaint:
+        _tell(f"error: {output.complaint}")
+    return code or output.exit_code
+
+
+def _run(argv: list[str]) -> int:
+    try:
+        from halo_mdn import cli
+
+        return cli.run(argv)
     except (InputError, CheckpointError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        _tell(f"error: {error}")
         return BAD_INPUT
     except Interrupted as stop:
-        print(f"\n{stop}", file=sys.stderr)
+        _tell(f"\n{stop}")
         return INTERRUPTED
-    except KeyboardInterrupt:
-        print("\nInterrupted before results were written.", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        _tell(f"\nInterrupted before results were written{f'; {stop}' if stop.args else ''}.")
         return INTERRUPTED
+
+
+def _tell(text: str) -> None:
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:  # nobody is there to be told
+        pass

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from halo_mdn.cli.parser import SentenceParser
+from halo_mdn.sampling.nuts.interruption import leaving_at_once
 
 DEFAULT = "fit"
 COMMANDS = {
@@ -40,7 +41,8 @@ def run(argv: Sequence[str]) -> int:
     """
     named = bool(argv) and argv[0] in COMMANDS
     name, rest = (argv[0], argv[1:]) if named else (DEFAULT, argv)
-    command = importlib.import_module(f"halo_mdn.cli.{name}")
+    with leaving_at_once():
+        command = importlib.import_module(f"halo_mdn.cli.{name}")
     script = "halo-mdn" if Path(sys.argv[0]).name == "halo-mdn" else "run_inference.py"
     program = script if name == DEFAULT else f"{script} {name}"
     parser = SentenceParser(prog=program, commands=COMMANDS)

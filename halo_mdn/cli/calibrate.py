@@ -13,6 +13,7 @@ from halo_mdn.config.runtime import set_up_jax
 from halo_mdn.config.shipped import find_run_file
 from halo_mdn.errors import INTERRUPTED, InputError
 from halo_mdn.fitting.folder import output_folder
+from halo_mdn.fitting.lock import locked
 from halo_mdn.progress import Display, counted
 
 DEFAULT_RUN = "calibrate"
@@ -56,18 +57,19 @@ def run(arguments: argparse.Namespace) -> int:
     folder = output_folder(config, run_file)
     series = Series(config, arguments.cells, arguments.fits, folder / "fits")
     device = set_up_jax(config.runtime)
-    series.begin(resume=arguments.resume, overwrite=arguments.overwrite)
     display = Display()
-    display.say(_description(series, arguments.workers, device))
-    try:
-        problem, fits = run_series(series, arguments.workers, _progress(display))
-    except KeyboardInterrupt:
-        display.say("\nInterrupted: finished fits are kept, give --resume to go on")
-        return INTERRUPTED
-    results = results_of(problem.names, fits)
-    display.say(f"\n{results.to_text()}")
-    for path in write_results(results, folder):
-        display.say(f"wrote {path}")
+    with locked(folder):
+        series.begin(resume=arguments.resume, overwrite=arguments.overwrite)
+        display.say(_description(series, arguments.workers, device))
+        try:
+            problem, fits = run_series(series, arguments.workers, _progress(display))
+        except KeyboardInterrupt:
+            display.say("\nInterrupted: finished fits are kept, give --resume to go on")
+            return INTERRUPTED
+        results = results_of(problem.names, fits)
+        display.say(f"\n{results.to_text()}")
+        for path in write_results(results, folder):
+            display.say(f"wrote {path}")
     return 0
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import tempfile
 from pathlib import Path
 
 import jax
 
 from halo_mdn.config.schema import RuntimeConfig
 from halo_mdn.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 
 def set_up_jax(runtime: RuntimeConfig) -> str:
@@ -22,15 +26,14 @@ def set_up_jax(runtime: RuntimeConfig) -> str:
     Raises
     ------
     InputError
-        If the platform is not there, or the cache folder cannot be made.
+        If the platform is not there, or the cache folder that was asked for cannot be written to.
     """
     jax.config.update("jax_enable_x64", runtime.precision == "float64")
     # Graphics processors would round float32 products to 10 bits.
     jax.config.update("jax_default_matmul_precision", "highest")
     if runtime.platform != "auto":
         jax.config.update("jax_platforms", runtime.platform)
-    if (cache := cache_folder(runtime.compile_cache)) is not None:
-        _make_cache(cache)
+    _set_up_cache(runtime.compile_cache)
     try:
         device = jax.devices()[0]
     except RuntimeError as error:
@@ -45,17 +48,39 @@ def cache_folder(compile_cache: str) -> Path | None:
         return None
     if compile_cache != "user":
         return Path(compile_cache)
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "halo_mdn" / "jax"
-
-
-def _make_cache(folder: Path) -> None:
+    if own := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        return Path(own)
+    if home := os.environ.get("XDG_CACHE_HOME"):
+        return Path(home) / "halo_mdn" / "jax"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        return Path.home() / ".cache" / "halo_mdn" / "jax"
+    except RuntimeError:  # a user without a home
+        return None
+
+
+def _set_up_cache(compile_cache: str) -> None:
+    """Use the cache; one that nobody asked for is done without where it cannot be written."""
+    folder = cache_folder(compile_cache)
+    if folder is None:
+        return
+    try:
+        _make(folder)
     except OSError as error:
-        raise InputError(
-            f"cannot make the compile cache {folder}: {error.strerror}; set "
-            "runtime.compile_cache to another folder or to none"
-        ) from None
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+        reason = f"cannot make the compile cache {folder}: {error.strerror or error}"
+        if compile_cache != "user":
+            raise InputError(
+                f"{reason}; set runtime.compile_cache to another folder or to none"
+            ) from None
+        logger.warning("%s; programs are compiled anew in every run", reason)
+        folder = None
+    jax.config.update("jax_compilation_cache_dir", None if folder is None else str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def _make(folder: Path) -> None:
+    """Make the folder, for its owner alone because programs in it are run; try to write to it."""
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass

@@ -65,6 +65,8 @@ class RunFolder:
                 yield
             except WriteError as error:
                 raise WriteError(f"{error}; {self._how_to_go_on()}") from None
+            except KeyboardInterrupt:  # while no checkpoint is written
+                raise KeyboardInterrupt(self._how_to_go_on()) from None
 
     @contextmanager
     def staged(self) -> Iterator[Path]:
@@ -97,11 +99,11 @@ class RunFolder:
     def _how_to_go_on(self) -> str:
         """What is safe when writing fails, and which flags bring the results."""
         if not self.checkpoint.exists():
-            return "no draws are kept: make room or choose another folder, and start again"
+            return "there are no draws yet: start again"
         flags = "--resume --overwrite" if (self.path / POSTERIOR).exists() else "--resume"
         return (
-            f"the draws up to the last checkpoint are safe in {self.checkpoint}: make room, and "
-            f"run the same command with {flags}"
+            f"the draws up to the last checkpoint are safe in {self.checkpoint}: run the same "
+            f"command with {flags}"
         )
 
     def check(self) -> None:

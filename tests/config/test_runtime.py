@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -25,10 +28,21 @@ else:
 """
 
 
-def run_with(platform: str = "cpu", precision: str = "float64", cache: str = "none") -> list[str]:
+def run_with(
+    platform: str = "cpu",
+    precision: str = "float64",
+    cache: str = "none",
+    environment: Mapping[str, str] | None = None,
+) -> list[str]:
     program = PROGRAM.format(platform=platform, precision=precision, cache=cache)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **(environment or {})},
+    )
+    assert done.returncode == 0, done.stdout
     return done.stdout.splitlines()
 
 
@@ -36,7 +50,7 @@ def run_with(platform: str = "cpu", precision: str = "float64", cache: str = "no
 def test_precision_and_cache_take_effect(tmp_path: Path, precision: str) -> None:
     lines = run_with(precision=precision, cache=str(tmp_path / "deep" / "cache"))
     assert lines == [f"cpu, {precision}", f"{precision} {tmp_path / 'deep' / 'cache'}"]
-    assert (tmp_path / "deep" / "cache").is_dir()
+    assert stat.S_IMODE((tmp_path / "deep" / "cache").stat().st_mode) == 0o700
 
 
 def test_what_cannot_be_had_is_refused(tmp_path: Path) -> None:
@@ -45,7 +59,22 @@ def test_what_cannot_be_had_is_refused(tmp_path: Path) -> None:
     assert run_with(platform="tpu")[0].startswith("refused: runtime.platform is 'tpu'")
 
 
+def test_a_cache_that_nobody_asked_for_is_done_without(tmp_path: Path) -> None:
+    """As on clusters whose home is not there or not writable; once is said, and not again."""
+    (tmp_path / "file").write_text("")
+    home = {"XDG_CACHE_HOME": str(tmp_path / "file")}
+    warning, device, result = run_with(cache="user", environment=home)
+    assert "cannot make the compile cache" in warning and "compiled anew" in warning
+    assert (device, result) == ("cpu, float64", "float64 None")
+
+
+def test_the_cache_of_jax_itself_is_respected(tmp_path: Path) -> None:
+    own = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "own")}
+    assert run_with(cache="user", environment=own)[1] == f"float64 {tmp_path / 'own'}"
+
+
 def test_the_cache_folder_follows_the_setting(monkeypatch) -> None:
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
     assert cache_folder("user") == Path("/cache/halo_mdn/jax")
     monkeypatch.delenv("XDG_CACHE_HOME")
