@@ -21,6 +21,7 @@ from halo_mdn.standard_output import StandardOutput
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; errors of the user become one sentence."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it is fine without a home
     output = StandardOutput(sys.stdout)
     try:
         with redirect_stdout(output):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -17,8 +20,23 @@ def arviz_module() -> ModuleType:
     # Imported where it is used: it takes two seconds, and 0.23 announces 1.0 with a warning.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import arviz
-    return arviz
+        try:
+            return import_module("arviz")
+        except OSError:  # 0.23 notes in the user's cache folder when it last warned
+            with _other_cache_folder():
+                return import_module("arviz")
+
+
+@contextmanager
+def _other_cache_folder() -> Iterator[None]:
+    before = dict(os.environ)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["XDG_CACHE_HOME"] = folder
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
 
 
 def arviz_data(groups: dict[str, xr.Dataset]) -> Any:
