@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 
 _DEFAULT = signal.getsignal(signal.SIGINT)
 if _DEFAULT is signal.default_int_handler:  # it is another where Ctrl-C is to be ignored
     # Libraries turn a Ctrl-C during their import into errors of their own.
-    signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from halo_mdn.launch import main  # noqa: E402
 

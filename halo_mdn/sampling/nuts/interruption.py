@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
-
-from halo_mdn.errors import INTERRUPTED
 
 
 @contextmanager
@@ -24,7 +21,7 @@ def leaving_at_once() -> Iterator[None]:
     if not in_main or previous is not signal.default_int_handler:  # nothing that is ours to change
         yield
         return
-    signal.signal(signal.SIGINT, lambda number, frame: os._exit(INTERRUPTED))
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         yield
     finally:
