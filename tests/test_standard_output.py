@@ -5,10 +5,8 @@ from __future__ import annotations
 import errno
 import io
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -82,12 +80,3 @@ def test_a_full_output_and_a_closed_one() -> None:
     )
     closed = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *HELP], capture_output=True)
     assert (closed.returncode, closed.stderr) == (0, b"")
-
-
-@pytest.mark.parametrize("seconds", [0.4, 1.2])
-def test_ctrl_c_while_libraries_are_imported_is_quiet(seconds: float) -> None:
-    with subprocess.Popen(HELP, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as started:
-        time.sleep(seconds)
-        started.send_signal(signal.SIGINT)
-        assert started.stderr is not None and started.stderr.read() == b""
-    assert started.returncode in (0, -signal.SIGINT)
