@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from halo_mdn.cli.parser import add_model_file_flag
 from halo_mdn.config import RuntimeConfig
 from halo_mdn.config.runtime import set_up_jax
 from halo_mdn.errors import InputError
@@ -36,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", metavar="FOLDER", help="default: comparison, beside the first run"
     )
+    add_model_file_flag(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier comparison")
 
 
@@ -59,7 +61,10 @@ def run(arguments: argparse.Namespace) -> int:
     configs = [config_of(posterior) for posterior in posteriors.values()]
     set_up_jax(RuntimeConfig(precision=configs[0].runtime.precision))
     display = Display()
-    second = second_scores(Path(arguments.second), posteriors) if arguments.second else {}
+    second = {}
+    if arguments.second:
+        allowed = [Path(file) for file in arguments.model_file]
+        second = second_scores(Path(arguments.second), posteriors, allowed)
     scores = [score(name, tree, second.get(name)) for name, tree in posteriors.items()]
     display.say(comparison_text(scores))
     for path in write_comparison(scores, output, second=arguments.second or ""):

@@ -44,6 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     refuse_existing(path, overwrite=arguments.overwrite, instead=", or another name")
     config = load_config(find_run_file(arguments.run_file), given_settings(arguments))
     device = set_up_jax(config.runtime)
+    if config.model.name.endswith(".py"):
+        Display().say(f"running the model file {config.model.name}")
     inputs = prepare(config)
     platforms = [name.strip() for name in arguments.platforms.split(",") if name.strip()]
     write_adjoint(path, inputs.bias, inputs.data.halos, platforms=platforms or None)

@@ -78,6 +78,17 @@ def add_setting_flags(
         )
 
 
+def add_model_file_flag(parser: argparse.ArgumentParser) -> None:
+    """The flag that allows a run's own model file to be run."""
+    parser.add_argument(
+        "--model_file",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="a model file of your own that a run was made with, and that may be run",
+    )
+
+
 def given_settings(arguments: argparse.Namespace) -> dict[str, str]:
     """The settings that were given as flags, as text."""
     stored = vars(arguments).items()

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from halo_mdn.bias.base import Bias
+from halo_mdn.cli.parser import add_model_file_flag
 from halo_mdn.config import RuntimeConfig
-from halo_mdn.config.model_files import bias_of
 from halo_mdn.config.runtime import set_up_jax
 from halo_mdn.errors import InputError
 from halo_mdn.fitting.folder import POSTERIOR
@@ -24,7 +25,7 @@ from halo_mdn.mocks.posterior_catalogues import (
 )
 from halo_mdn.posterior import container
 from halo_mdn.posterior.mock_fields import field_of_file, fitted_field
-from halo_mdn.posterior.reopened import config_of, is_joint, other_voxels, params_of
+from halo_mdn.posterior.reopened import bias_of_run, config_of, is_joint, other_voxels, params_of
 from halo_mdn.progress import Display, counted, duration
 
 
@@ -55,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", choices=tuple(SUFFIXES), default="hdf5", help="of the files (default: hdf5)"
     )
+    add_model_file_flag(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace earlier catalogues")
 
 
@@ -71,9 +73,10 @@ def run(arguments: argparse.Namespace) -> int:
     fitted = container.read(run_folder / POSTERIOR)
     config = config_of(fitted)
     set_up_jax(RuntimeConfig(precision=config.runtime.precision))
-    bias, display = bias_of(config), Display()
+    bias = bias_of_run(fitted, [Path(file) for file in arguments.model_file])
+    display = Display()
     params = params_of(fitted, bias)
-    field, note = _field(arguments, fitted)
+    field, note = _field(arguments, fitted, bias)
     voxels = " x ".join(map(str, field.grid.shape))
     sides = " x ".join(f"{side:g}" for side in dict.fromkeys(field.grid.box_size))
     display.say(f"{voxels} voxels, {sides} Mpc/h, {field.grid.boundary}: {note}")
@@ -101,12 +104,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _field(arguments: argparse.Namespace, fitted: xr.DataTree) -> tuple[MockField, str]:
+def _field(arguments: argparse.Namespace, fitted: xr.DataTree, bias: Bias) -> tuple[MockField, str]:
     """The density to draw on, and what is said about it."""
     if arguments.field:
         given = _sides(arguments.box_size) if arguments.box_size else None
         path = Path(arguments.field)
-        return field_of_file(fitted, path, box_size=given, key=arguments.field_key)
+        return field_of_file(fitted, bias, path, box_size=given, key=arguments.field_key)
     if arguments.box_size or arguments.field_key:
         raise InputError("--box_size and --field_key belong to --field, which is not given")
     if is_joint(fitted):
@@ -114,7 +117,7 @@ def _field(arguments: argparse.Namespace, fitted: xr.DataTree) -> tuple[MockFiel
             f"{arguments.run_folder} is a joint inference, without a given field: give --field "
             "with the density to draw on"
         )
-    return fitted_field(fitted), "the field that was fitted, with its selection"
+    return fitted_field(fitted, bias), "the field that was fitted, with its selection"
 
 
 def _sides(text: str) -> tuple[float, float, float]:

@@ -35,8 +35,9 @@ def find_model_file(name: str, kind: Kind = "fit") -> Path:
         If there is no such file; the models of that kind are then listed.
     """
     path = Path(name) if name.endswith(".py") else shipped_folder("models") / f"{name}.py"
-    if not path.is_file():
-        shipped = [known for known in shipped_names("models", ".py") if _is_shipped(known, kind)]
+    known = name.endswith(".py") or name in shipped_names("models", ".py")
+    if not (known and path.is_file()):
+        shipped = [other for other in shipped_names("models", ".py") if _is_shipped(other, kind)]
         raise InputError(
             f"there is no model {name!r} ({path}); the shipped ones are: {', '.join(shipped)}; "
             "give a path ending in .py for your own"

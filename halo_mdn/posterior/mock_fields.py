@@ -8,7 +8,6 @@ import xarray as xr
 
 from halo_mdn.bias.base import Bias
 from halo_mdn.config import DataConfig
-from halo_mdn.config.model_files import bias_of
 from halo_mdn.errors import InputError
 from halo_mdn.field.density import check_density
 from halo_mdn.field.grid import Grid
@@ -19,7 +18,7 @@ from halo_mdn.posterior.reopened import config_of
 from halo_mdn.provenance import sha256_of
 
 
-def fitted_field(posterior: xr.DataTree) -> MockField:
+def fitted_field(posterior: xr.DataTree, bias: Bias) -> MockField:
     """The density that was fitted, with the selection of its halos.
 
     Raises
@@ -36,11 +35,12 @@ def fitted_field(posterior: xr.DataTree) -> MockField:
         )
     halos, redshift = data.halos, _redshift(posterior)
     field = MockField(data.delta, halos.grid, redshift, halos.completeness, halos.observation)
-    return _checked(field, bias_of(config))
+    return _checked(field, bias)
 
 
 def field_of_file(
     posterior: xr.DataTree,
+    bias: Bias,
     path: Path,
     *,
     box_size: tuple[float, float, float] | None = None,
@@ -51,6 +51,8 @@ def field_of_file(
     Parameters
     ----------
     posterior : xarray.DataTree
+    bias : Bias
+        Its model.
     path : Path
         Overdensity (.npy, .npz), exchange file or BORG sample (.h5).
     box_size : tuple of 3 float, optional
@@ -78,7 +80,7 @@ def field_of_file(
             "; its values are taken to lie at voxel centres: for positions in its own coordinates, "
             "subtract half a voxel and add the corner of its box"
         )
-    return _checked(MockField(field.delta, grid, redshift), bias_of(config)), note
+    return _checked(MockField(field.delta, grid, redshift), bias), note
 
 
 def _checked(field: MockField, bias: Bias) -> MockField:

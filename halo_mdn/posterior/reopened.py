@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+import logging
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import numpy as np
@@ -11,8 +14,12 @@ import xarray as xr
 
 from halo_mdn.bias.base import Bias
 from halo_mdn.config import RunConfig
+from halo_mdn.config.model_files import bias_of
 from halo_mdn.errors import InputError
 from halo_mdn.field.grid import Grid
+from halo_mdn.io import file_hash
+
+logger = logging.getLogger(__name__)
 
 _SAME_VOXEL = 0.05  # relative difference of voxel sides that a bias can be expected to bear
 
@@ -46,6 +53,40 @@ def config_of(posterior: xr.DataTree) -> RunConfig:
             f"the posterior does not say with which configuration it was made ({error}): expected "
             "a posterior.nc that `run_inference.py` of this version wrote"
         ) from None
+
+
+def bias_of_run(posterior: xr.DataTree, model_files: Sequence[Path] = ()) -> Bias:
+    """The model of a finished run.
+
+    A shipped model is taken as it is. A model file of somebody's own would run code that a received
+    posterior names, so it must be among those that the user names, with the content that the run
+    recorded.
+
+    Parameters
+    ----------
+    posterior : xarray.DataTree
+    model_files : sequence of Path
+        Model files that may be run.
+
+    Raises
+    ------
+    InputError
+        If the model file of the run is not among them, or the model cannot be made.
+    """
+    config = config_of(posterior)
+    if not config.model.name.endswith(".py"):
+        return bias_of(config)
+    recorded = json.loads(posterior.attrs.get("input_hashes", "{}")).get("model", "")
+    for path in model_files:
+        if path.is_file() and file_hash(path) == recorded:
+            logger.warning("running the model file %s", path)
+            return bias_of(replace(config, model=replace(config.model, name=str(path))))
+    given = ", ".join(map(str, model_files))
+    raise InputError(
+        f"this run was made with the model file {config.model.name}, which would be run: "
+        + (f"{given} is not that file (its content differs)" if given else "name it")
+        + ", with --model_file PATH, if you trust it"
+    )
 
 
 def params_of(posterior: xr.DataTree, bias: Bias) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +11,19 @@ from scipy.special import logsumexp
 
 from halo_mdn.bias.base import Bias
 from halo_mdn.config import DataConfig, load_config
-from halo_mdn.config.model_files import bias_of
 from halo_mdn.errors import InputError
 from halo_mdn.io import RunData, load_data
 from halo_mdn.likelihood.fixed_field import fixed_field_likelihood
 from halo_mdn.posterior.comparison import check_same_blocks
-from halo_mdn.posterior.reopened import config_of, other_voxels, params_of
+from halo_mdn.posterior.reopened import bias_of_run, config_of, other_voxels, params_of
 from halo_mdn.predictions.expected_counts import evaluate, expected_counts, observed_counts
 from halo_mdn.predictions.sub_boxes import block_log_likelihood, block_volume, usable_blocks
 from halo_mdn.provenance import sha256_of
 
 
-def second_scores(file: Path, posteriors: Mapping[str, xr.DataTree]) -> dict[str, np.ndarray]:
+def second_scores(
+    file: Path, posteriors: Mapping[str, xr.DataTree], model_files: Sequence[Path] = ()
+) -> dict[str, np.ndarray]:
     """Log predictive density of the halos of a file, (B,) for each model.
 
     Parameters
@@ -31,6 +32,8 @@ def second_scores(file: Path, posteriors: Mapping[str, xr.DataTree]) -> dict[str
         An exchange file (.h5), or a run file (.toml) of which only the table [data] is read.
     posteriors : mapping of str to xarray.DataTree
         Fits of the same halos.
+    model_files : sequence of Path
+        Model files, beside the shipped ones, that may be run.
 
     Raises
     ------
@@ -40,7 +43,7 @@ def second_scores(file: Path, posteriors: Mapping[str, xr.DataTree]) -> dict[str
     elpd, blocks = {}, {}
     for name, posterior in posteriors.items():
         config = config_of(posterior)
-        bias = bias_of(config)
+        bias = bias_of_run(posterior, model_files)
         data = load_data(_second_config(file, config.data))
         _check_second(file, data, posterior)
         draws = posterior["log_likelihood"].to_dataset()["draw"].values

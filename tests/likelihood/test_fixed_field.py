@@ -223,3 +223,11 @@ def test_bad_density(value, message, bias, params, delta, halos) -> None:
 def test_thresholds_must_agree(params, delta, halos) -> None:
     with pytest.raises(hm.InputError, match="same mass_threshold"):
         hm.log_likelihood(hm.NeuralBias(mass_threshold=1e12), params, delta, halos)
+
+
+def test_the_definition_counts_the_expected_halos_once_for_each_catalogue(
+    bias, params, delta, halos
+) -> None:
+    both = hm.HaloCatalogue.stack([halos, halos])
+    one, two = (hm.fixed_field_likelihood(bias, delta, h) for h in (halos, both))
+    np.testing.assert_allclose(definition(two, params), 2 * definition(one, params), rtol=1e-13)

@@ -4,8 +4,10 @@ import warnings
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from halo_mdn.sampling import convergence
+from halo_mdn.sampling.nuts.convergence import mixing
 
 
 def autoregressive(correlation, chains=4, draws=1000, seed=0):
@@ -60,3 +62,13 @@ def test_constant_functions_are_left_out_and_bad_ones_are_not():
 
 def test_says_nothing_about_few_draws():
     assert convergence(autoregressive(0.0, draws=7)) is None
+
+
+def test_slow_tails_count_as_well():
+    """Noise whose size changes slowly: the middle mixes, the tails do not."""
+    size = autoregressive(0.97)
+    values = np.random.default_rng(1).normal(size=size.shape) * np.exp(size)
+    found = mixing(xr.Dataset({"x": (("chain", "draw"), values[..., 0])}))
+    bulk, tail = (float(found[name]["x"]) for name in ("ess_bulk", "ess_tail"))
+    assert tail < 0.5 * bulk
+    assert convergence(values).min_ess == pytest.approx(tail, rel=1e-12)

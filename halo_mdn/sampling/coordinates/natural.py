@@ -151,7 +151,7 @@ def coordinates_for(
     if not isinstance(usual, StandardisedField) or not _is_linear_in_one_field(bias):
         return usual
     log_mass = np.asarray(log_likelihood.log_mass)[np.asarray(log_likelihood.used)]
-    if isinstance(bias.prior_mean, tuple) or len(log_mass) < enough_halos:
+    if not bias.prior_is_vague.all() or len(log_mass) < enough_halos:
         return usual
     pivot = np.median(log_mass) - log(bias.mass_threshold)
     dtype = log_likelihood.features.dtype
