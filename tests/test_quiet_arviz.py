@@ -9,7 +9,7 @@ from pathlib import Path
 
 PROGRAM = """
 import os
-from halo_mdn.posterior.quiet_arviz import arviz_module
+from halo_mdn.quiet_arviz import arviz_module
 print(arviz_module().__name__, os.environ["XDG_CACHE_HOME"])
 """
 
