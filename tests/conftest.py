@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
 
@@ -16,6 +17,18 @@ import halo_mdn as hm
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_enable_compilation_cache", False)  # nothing survives a test
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _without_programs_of_other_files() -> Iterator[None]:
+    """Drop what a file has compiled once it is through.
+
+    Every compiled program keeps dozens of memory maps; Linux allows a process 65,530 of them, and
+    XLA aborts beyond.
+    """
+    yield
+    jax.clear_caches()
+
 
 # A mass function like that of a simulation: some 250 halos in the small box below.
 REALISTIC = jnp.array(
