@@ -15,7 +15,14 @@ from halo_mdn.calibration.mock_problem import RANKED, Problem
 from halo_mdn.calibration.ranks import rank_of
 from halo_mdn.errors import InputError, NotFinite
 from halo_mdn.files import replace_file
-from halo_mdn.sampling import Program, convergence, coordinates_for, find_start, run_nuts
+from halo_mdn.sampling import (
+    LogPosterior,
+    Program,
+    convergence,
+    coordinates_for,
+    find_start,
+    run_nuts,
+)
 
 RHAT = 1.1  # the worst of 20 functions reaches 1.05 by chance (median) with 100 effective draws
 LEAST_ESS = RANKED / 2  # fewer effective draws than that would blur the ranks
@@ -104,7 +111,12 @@ def run_fit(problem: Problem, index: int, program: Program) -> Fit:
         start=start,
         key=nuts_key,
         settings=problem.settings,
-        coordinates=coordinates_for(log_l, start.position),
+        coordinates=coordinates_for(
+            LogPosterior(log_l, 1.0, problem.bias),
+            start.location,
+            start.inverse_mass,
+            start.position,
+        ),
         program=program,
     )
     chains, per_chain, size = draws.params.shape

@@ -29,6 +29,7 @@ from halo_mdn.report import REPORT, figures, write_report
 from halo_mdn.report.terminal import closing_table
 from halo_mdn.sampling import (
     CheckpointError,
+    Coordinates,
     Draws,
     LogPosterior,
     Start,
@@ -77,8 +78,19 @@ def fit(
     compressed = compress_at(start, exact, display) if wanted else None
     sampled = exact if compressed is None else compressed.log_likelihood
     monitor = Partial(IdentifiedFunctions.constrained, data.functions)
+    coordinates = coordinates_for(
+        LogPosterior(exact, 1.0, inputs.bias), start.location, start.inverse_mass, start.position
+    )
     draws = sample(
-        config, inputs, sampled, start, monitor, folder.checkpoint, display, resume=resume
+        config,
+        inputs,
+        sampled,
+        start,
+        coordinates,
+        monitor,
+        folder.checkpoint,
+        display,
+        resume=resume,
     )
     display.say(f"\nSampled in {duration(draws.wall_time_s)}; computing diagnostics")
     posterior = container_of(
@@ -178,13 +190,14 @@ def sample(
     inputs: Inputs,
     log_likelihood: FixedFieldLikelihood,
     start: Start,
+    coordinates: Coordinates,
     monitor: Partial,
     checkpoint: Path,
     display: Display,
     *,
     resume: bool,
 ) -> Draws:
-    """Run NUTS in good coordinates, watching the convergence of the functions of ``monitor``."""
+    """Run NUTS, watching the convergence of the functions of ``monitor``."""
     try:
         return run_nuts(
             inputs.model,
@@ -192,7 +205,7 @@ def sample(
             start=start,
             key=jax.random.split(jax.random.PRNGKey(config.seed))[1],
             settings=inputs.settings,
-            coordinates=coordinates_for(log_likelihood, start.position),
+            coordinates=coordinates,
             checkpoint=checkpoint,
             fingerprint=fingerprint(config, inputs),
             monitor=monitor,

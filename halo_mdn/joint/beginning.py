@@ -16,7 +16,7 @@ from halo_mdn.field.fourier import shell_power, shell_product
 from halo_mdn.joint.coordinates import FIELD, JointCoordinates, ShellScaled
 from halo_mdn.joint.joint_density import JointDensity
 from halo_mdn.sampling.coordinates.bijections import Composed, Whitened, whitened_in
-from halo_mdn.sampling.coordinates.natural import coordinates_for
+from halo_mdn.sampling.coordinates.choice import coordinates_for
 from halo_mdn.sampling.start.newton import climb, positive_inverse
 
 _PROBES, _PROBE_SIZE = 6, 0.1  # of the curvature; wide enough to average over the kinks of CIC
@@ -49,7 +49,7 @@ class Beginning(NamedTuple):
         plain = _plain(density)
         position = plain.to_position(jnp.asarray(self.white_noise), jnp.asarray(self.params))
         given = density.given_field(plain, position | density.elsewhere())
-        outer = coordinates_for(given.log_likelihood, self.params[None])
+        outer = coordinates_for(given, self.params, self.covariance, self.params[None])
         bias = whitened_in(outer, self.params, self.covariance)
         return JointCoordinates(ShellScaled(jnp.asarray(self.scale)), bias)
 

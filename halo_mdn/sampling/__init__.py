@@ -8,7 +8,7 @@ from halo_mdn.sampling.coordinates.bijections import StandardisedField as Standa
 from halo_mdn.sampling.coordinates.bijections import Whitened as Whitened
 from halo_mdn.sampling.coordinates.bijections import change_coordinates as change_coordinates
 from halo_mdn.sampling.coordinates.bijections import coordinates_at as coordinates_at
-from halo_mdn.sampling.coordinates.natural import coordinates_for as coordinates_for
+from halo_mdn.sampling.coordinates.choice import coordinates_for as coordinates_for
 from halo_mdn.sampling.nuts.checkpoint import CheckpointError as CheckpointError
 from halo_mdn.sampling.nuts.convergence import Convergence as Convergence
 from halo_mdn.sampling.nuts.convergence import convergence as convergence

@@ -10,8 +10,11 @@ import pytest
 import halo_mdn as hm
 from halo_mdn.bias.neural import mixture_parameters
 from halo_mdn.halos.mass_function import Mixture, log_density
-from halo_mdn.sampling import StandardisedField, coordinates_for
-from halo_mdn.sampling.coordinates.natural import REFERENCES, NaturalMixture
+from halo_mdn.sampling.coordinates.natural import (
+    REFERENCES,
+    NaturalMixture,
+    natural_coordinates,
+)
 
 
 @pytest.fixture
@@ -25,7 +28,7 @@ def vectors(params, count=6, width=0.3):
 
 
 def test_round_trip_and_determinant(log_l, params):
-    coordinates = coordinates_for(log_l, np.asarray(params)[None], enough_halos=1)
+    coordinates = natural_coordinates(log_l, np.asarray(params)[None])
     assert isinstance(coordinates, NaturalMixture)
     for vector in vectors(params):
         latent = coordinates.to_latent(vector)
@@ -42,7 +45,7 @@ def test_any_ordering_and_precision(params, delta, halos, ordering, dtype, toler
     bias = hm.NeuralBias(ordering=ordering)
     log_l = hm.fixed_field_likelihood(bias, np.asarray(delta, dtype), halos)
     vector = jnp.asarray(params, dtype)
-    coordinates = coordinates_for(log_l, np.asarray(vector)[None], enough_halos=1)
+    coordinates = natural_coordinates(log_l, np.asarray(vector)[None])
     assert isinstance(coordinates, NaturalMixture)
     latent = coordinates.to_latent(vector)
     assert latent.dtype == dtype
@@ -56,7 +59,7 @@ def test_closed_gaps_and_faint_components_have_coordinates(log_l, params):
     vector = np.array(params)
     vector[[10, 12]] = [-0.5, -2.0]  # gap of the second mean
     vector[7] = -55.0  # amplitude of the first component
-    coordinates = coordinates_for(log_l, vector[None], enough_halos=1)
+    coordinates = natural_coordinates(log_l, vector[None])
     assert isinstance(coordinates, NaturalMixture)
     latent = coordinates.to_latent(jnp.asarray(vector))
     np.testing.assert_allclose(coordinates.to_params(latent), vector, rtol=1e-9, atol=1e-9)
@@ -66,7 +69,7 @@ def test_closed_gaps_and_faint_components_have_coordinates(log_l, params):
 
 def test_they_are_level_slope_and_width(log_l, params):
     """Against the mass function itself, evaluated and differentiated at the pivot."""
-    coordinates = coordinates_for(log_l, np.asarray(params)[None], enough_halos=1)
+    coordinates = natural_coordinates(log_l, np.asarray(params)[None])
     latent = coordinates.to_latent(params)
     bias, kernel = log_l.bias, params[:5]
     t = kernel[:4] @ coordinates.features + kernel[4]
@@ -86,30 +89,18 @@ def test_they_are_level_slope_and_width(log_l, params):
             assert float(jnp.log(one.width[0])) == pytest.approx(float(got[2]), rel=1e-9)
 
 
-def test_other_models_get_other_coordinates(delta, grid, params):
+def test_they_apply_where_they_can_be_computed(delta, grid, params):
     halos = hm.HaloCatalogue.from_voxels(np.array([[3, 3, 3]]), np.array([29.0]), grid)
     deep = hm.NeuralBias(hidden_layers=(3,))
     log_l = hm.fixed_field_likelihood(deep, delta, halos)
-    got = coordinates_for(log_l, np.zeros((1, deep.num_params)), enough_halos=1)
-    assert isinstance(got, StandardisedField)
+    assert natural_coordinates(log_l, np.zeros((1, deep.num_params))) is None
     log_l = hm.fixed_field_likelihood(hm.NeuralBias(), delta, halos)
     broken = np.array(params)
     broken[15:] = -1000.0  # widths of e^-993: no natural coordinates there
-    assert isinstance(coordinates_for(log_l, broken[None], enough_halos=1), StandardisedField)
+    assert natural_coordinates(log_l, broken[None]) is None
 
 
-def test_few_halos_get_the_usual_coordinates(log_l, params):
-    num_halos = int(np.sum(np.asarray(log_l.used)))
-    points = np.asarray(params)[None]
-    just_enough = coordinates_for(log_l, points, enough_halos=num_halos)
-    assert isinstance(just_enough, NaturalMixture)
-    too_few = coordinates_for(log_l, points, enough_halos=num_halos + 1)
-    assert isinstance(too_few, StandardisedField)
-
-
-def test_an_informative_prior_keeps_the_usual_ones(params, delta, halos):
+def test_they_do_not_apply_with_an_informative_prior(params, delta, halos):
     bias = hm.NeuralBias(prior_mean=tuple(map(float, params)), prior_scale=0.1)
     log_l = hm.fixed_field_likelihood(bias, delta, halos)
-    assert isinstance(
-        coordinates_for(log_l, np.asarray(params)[None], enough_halos=1), StandardisedField
-    )
+    assert natural_coordinates(log_l, np.asarray(params)[None]) is None

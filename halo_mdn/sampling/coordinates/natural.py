@@ -29,17 +29,9 @@ from halo_mdn.bias.base import Bias
 from halo_mdn.bias.neural import HEADS, NeuralBias
 from halo_mdn.halos.special import log_softplus
 from halo_mdn.likelihood.fixed_field import FixedFieldLikelihood
-from halo_mdn.sampling.coordinates.bijections import (
-    Coordinates,
-    StandardisedField,
-    coordinates_at,
-    field_moments,
-)
+from halo_mdn.sampling.coordinates.bijections import StandardisedField, field_moments
 
 REFERENCES = (-0.5, 1.5)  # points in z, in spreads around its mean over voxels with halos
-# With 1,329 halos a fifth of the trajectories diverged in natural coordinates, and none in the
-# usual ones; with 5,198 none did (docs/sampling.md).
-ENOUGH_HALOS = 3000
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=("features", "pivot"), meta_fields=("bias",))
@@ -127,36 +119,31 @@ class NaturalMixture:
         return jnp.stack([amplitude, gaps, width])
 
 
-def coordinates_for(
-    log_likelihood: FixedFieldLikelihood, points: np.ndarray, *, enough_halos: int = ENOUGH_HALOS
-) -> Coordinates:
-    """The best coordinates for a likelihood: natural where they apply, else the usual ones.
+def natural_coordinates(
+    log_likelihood: FixedFieldLikelihood, points: np.ndarray
+) -> NaturalMixture | None:
+    """Natural coordinates of a likelihood, where they apply.
 
     They apply to a network whose heads are linear in one NPE field, and at points where they can
-    be computed: those with a component that halos know nothing of may be out of range. They are for
-    what halos tell: with few halos, or a prior that has a mean for each parameter, some directions
-    are known from the prior alone, are round in the parameters themselves, and curved in the
-    natural coordinates.
+    be computed: those with a component that halos know nothing of may be out of range. A prior that
+    has a mean for each parameter is round in the parameters themselves and curved in these.
 
     Parameters
     ----------
     log_likelihood : FixedFieldLikelihood
     points : array (C, P)
         Parameters that must have coordinates, such as the chains' starts.
-    enough_halos : int
-        Fewer take the usual coordinates; at least 1.
     """
     bias = log_likelihood.bias
-    usual = coordinates_at(log_likelihood)
-    if not isinstance(usual, StandardisedField) or not _is_linear_in_one_field(bias):
-        return usual
+    if not _is_linear_in_one_field(bias) or not bias.prior_is_vague.all():
+        return None
     log_mass = np.asarray(log_likelihood.log_mass)[np.asarray(log_likelihood.used)]
-    if not bias.prior_is_vague.all() or len(log_mass) < enough_halos:
-        return usual
+    if len(log_mass) == 0:
+        return None
+    features = StandardisedField.at_halos(log_likelihood).features
     pivot = np.median(log_mass) - log(bias.mass_threshold)
-    dtype = log_likelihood.features.dtype
-    natural = NaturalMixture(usual.features, jnp.asarray(pivot, dtype), bias)
-    return natural if _holds(natural, jnp.asarray(points, dtype)) else usual
+    natural = NaturalMixture(features, jnp.asarray(pivot, features.dtype), bias)
+    return natural if _holds(natural, jnp.asarray(points, features.dtype)) else None
 
 
 def _is_linear_in_one_field(bias: Bias) -> TypeGuard[NeuralBias]:

@@ -82,9 +82,9 @@ def climb(
     """
     params = np.asarray(params)
     # Twice: the second time along directions that fit the curvature.
-    value, gradient, hessian = _derivatives(log_density, params, FIRST_SCALE * np.eye(len(params)))
+    value, gradient, hessian = derivatives(log_density, params, FIRST_SCALE * np.eye(len(params)))
     if _all_finite(value, gradient, hessian):
-        value, gradient, hessian = _derivatives(log_density, params, _standard_basis(hessian))
+        value, gradient, hessian = derivatives(log_density, params, _standard_basis(hessian))
     if not _all_finite(value, gradient, hessian):
         raise NotFinite("the climb begins where the log-density or a derivative is not finite.")
     damping, steps = 1e-2, 0
@@ -100,7 +100,7 @@ def climb(
         if not (np.isfinite(gained) and gained > 1e-4 * predicted):
             damping *= 4.0
             continue
-        new = _derivatives(log_density, trial, _standard_basis(hessian))
+        new = derivatives(log_density, trial, _standard_basis(hessian))
         if not _all_finite(*new):
             damping *= 4.0
             continue
@@ -196,7 +196,7 @@ def _gradients(log_density: LogDensity, params: Array) -> Array:
     return jax.lax.map(jax.grad(log_density), params)
 
 
-def _derivatives(
+def derivatives(
     log_density: LogDensity, params: np.ndarray, basis: np.ndarray
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """Value, gradient, and Hessian by central differences of the gradient along ``basis``.
