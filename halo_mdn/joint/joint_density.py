@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +28,7 @@ JointModel = Callable[[JointProblem], None]
 _TRACING = threading.RLock()
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("problem",), meta_fields=("model",))
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class JointDensity:
     """The density that a model file writes for a problem; a pytree.
@@ -43,7 +42,7 @@ class JointDensity:
     problem : JointProblem
     """
 
-    model: JointModel
+    model: JointModel = field(metadata={"static": True})
     problem: JointProblem
 
     def __call__(self, coordinates: JointCoordinates, position: Position) -> Array:
@@ -75,7 +74,7 @@ class JointDensity:
         return {f"{name}_unit": jnp.zeros(()) for name, _ in self.problem.free_cosmology}
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("problem", "held"), meta_fields=("model",))
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class GivenField:
     """The same density as a function of the bias parameters (P,), all else held; a pytree.
@@ -89,7 +88,7 @@ class GivenField:
         Values of all other sites.
     """
 
-    model: JointModel
+    model: JointModel = field(metadata={"static": True})
     problem: JointProblem
     held: dict[str, Array]
 

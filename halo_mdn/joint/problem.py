@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import jax
@@ -22,11 +21,7 @@ from halo_mdn.likelihood.fixed_field import FixedFieldLikelihood, fixed_field_li
 FreeCosmology = tuple[tuple[str, tuple[float, float]], ...]
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=("halos", "cosmology", "fixed"),
-    meta_fields=("bias", "lpt", "free_cosmology", "precision"),
-)
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class JointProblem:
     """What a joint model file writes its density with. A pytree: pass it to jitted functions.
@@ -47,12 +42,12 @@ class JointProblem:
         The likelihood of the one field that is looked at, see `at_field`; None for any field.
     """
 
-    bias: NeuralBias
-    lpt: Lpt
+    bias: NeuralBias = field(metadata={"static": True})
+    lpt: Lpt = field(metadata={"static": True})
     halos: PlacedHalos
     cosmology: Cosmology
-    free_cosmology: FreeCosmology = ()
-    precision: Literal["float64", "float32"] = "float64"
+    free_cosmology: FreeCosmology = field(default=(), metadata={"static": True})
+    precision: Literal["float64", "float32"] = field(default="float64", metadata={"static": True})
     fixed: FixedFieldLikelihood | None = None
 
     def density(self, white_noise: Array, cosmology: Cosmology) -> Array:

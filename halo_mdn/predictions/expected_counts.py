@@ -11,8 +11,7 @@ number, and chains side by side.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from math import log
 
 import jax
@@ -30,11 +29,7 @@ from halo_mdn.threads import in_threads
 _NODES = 2048  # ln Lambda spans about 30 over them, and the error is (its step)^2/8: about 1e-4
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=("features", "weight", "label", "log_edges"),
-    meta_fields=("bias", "num_labels", "binned", "observation"),
-)
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class ExpectedCounts:
     """Expected number of halos per label of voxels and mass bin; made by `expected_counts`.
@@ -63,10 +58,10 @@ class ExpectedCounts:
     weight: Array
     label: Array
     log_edges: Array
-    bias: Bias
-    num_labels: int
-    binned: bool
-    observation: MassObservation
+    bias: Bias = field(metadata={"static": True})
+    num_labels: int = field(metadata={"static": True})
+    binned: bool = field(metadata={"static": True})
+    observation: MassObservation = field(metadata={"static": True})
 
     def __call__(self, params: Array) -> Array:
         """Expected counts, shape (num_labels, B), for params (num_params,)."""
@@ -130,7 +125,7 @@ def evaluate(function: Callable[[Array], Array], params: np.ndarray) -> np.ndarr
     return np.stack(in_threads(of_chain, [jnp.asarray(chain) for chain in params]))
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("counts", "key"), meta_fields=())
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class _ScatteredCounts:
     """Expected counts given the G_v of :mod:`halo_mdn.likelihood.negative_binomial`, new ones for

@@ -10,8 +10,7 @@ decide whether a run converged.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -28,11 +27,7 @@ from halo_mdn.predictions.environments import Environments, environments
 LEAST_HALOS = 5  # above a mass in an environment, for ln n there to count as constrained by data
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=("features", "log_mass", "index"),
-    meta_fields=("bias", "environment"),
-)
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class IdentifiedFunctions:
     """``ln n(M | environment)`` as a function of the parameters; made by `identified_functions`.
@@ -55,8 +50,8 @@ class IdentifiedFunctions:
     features: Array
     log_mass: Array
     index: Array
-    bias: Bias
-    environment: tuple[str, ...]
+    bias: Bias = field(metadata={"static": True})
+    environment: tuple[str, ...] = field(metadata={"static": True})
 
     def __call__(self, params: ArrayLike) -> Array:
         """``ln n``, shape (E, M), per (Mpc/h)^3 and per Msun/h, for params (num_params,)."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from math import log
 
 import jax
@@ -58,11 +57,7 @@ def block_volume(log_l: FixedFieldLikelihood, per_side: int) -> np.ndarray:
     return np.bincount(block, weights=weight, minlength=per_side**3)
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=("features", "log_mass", "log_completeness", "block"),
-    meta_fields=("bias", "num_blocks", "observation"),
-)
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class _HaloSums:
     """Sum of ``ln(c n)`` over the halos of each sub-box, from the features at the halos."""
@@ -71,9 +66,9 @@ class _HaloSums:
     log_mass: Array
     log_completeness: Array | None
     block: Array
-    bias: Bias
-    num_blocks: int
-    observation: MassObservation
+    bias: Bias = field(metadata={"static": True})
+    num_blocks: int = field(metadata={"static": True})
+    observation: MassObservation = field(metadata={"static": True})
 
     def __call__(self, params: Array) -> Array:
         mixture = self.bias.mass_function(params, self.features)

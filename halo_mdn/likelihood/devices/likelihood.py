@@ -8,7 +8,7 @@ planes, their gradients on the way back, and sums of a few numbers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -95,7 +95,7 @@ def sharded_likelihood(
     return ShardedLikelihood(log_l, halos.mesh)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("parts",), meta_fields=("mesh",))
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class ShardedLikelihood:
     """ln L as a function of the parameters alone; made by :func:`sharded_likelihood`.
@@ -110,7 +110,7 @@ class ShardedLikelihood:
     """
 
     parts: FixedFieldLikelihood
-    mesh: Mesh
+    mesh: Mesh = field(metadata={"static": True})
 
     def __call__(self, params: ArrayLike) -> Array:
         """ln L, a scalar; differentiable in the parameters, shape (num_params,)."""

@@ -8,8 +8,7 @@ layer of voxels is left out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -51,11 +50,7 @@ def shard_field(field: ArrayLike, mesh: Mesh) -> Array:
     return _put(field, mesh, 0)
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=("log_mass", "voxel", "selected", "completeness"),
-    meta_fields=("grid", "mass_threshold", "observation", "mesh"),
-)
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class ShardedCatalogue:
     """Halos on the devices that hold their voxels; made by :func:`shard_catalogue`.
@@ -79,10 +74,10 @@ class ShardedCatalogue:
     voxel: Array
     selected: Array
     completeness: Array | None
-    grid: Grid
-    mass_threshold: float
-    observation: MassObservation
-    mesh: Mesh
+    grid: Grid = field(metadata={"static": True})
+    mass_threshold: float = field(metadata={"static": True})
+    observation: MassObservation = field(metadata={"static": True})
+    mesh: Mesh = field(metadata={"static": True})
 
     @property
     def specs(self) -> ShardedCatalogue:

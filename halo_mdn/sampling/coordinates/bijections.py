@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -74,7 +73,7 @@ class Whitened(NamedTuple):
         return jnp.sum(jnp.log(jnp.abs(jnp.diagonal(self.scale_tril))))
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("features",), meta_fields=("bias",))
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class StandardisedField:
     """The same network, written in terms of a standardised NPE field.
@@ -92,7 +91,7 @@ class StandardisedField:
     """
 
     features: jax.Array
-    bias: NeuralBias
+    bias: NeuralBias = field(metadata={"static": True})
 
     @classmethod
     def at_halos(cls, log_likelihood: FixedFieldLikelihood, size: int = 512) -> StandardisedField:

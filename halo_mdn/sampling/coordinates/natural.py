@@ -15,8 +15,7 @@ at both, and the kernel.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from math import log
 from typing import TypeGuard
 
@@ -34,7 +33,7 @@ from halo_mdn.sampling.coordinates.bijections import StandardisedField, field_mo
 REFERENCES = (-0.5, 1.5)  # points in z, in spreads around its mean over voxels with halos
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("features", "pivot"), meta_fields=("bias",))
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class NaturalMixture:
     """Level, slope and log width of every component at two reference points of the NPE field.
@@ -54,7 +53,7 @@ class NaturalMixture:
 
     features: Array
     pivot: Array
-    bias: NeuralBias
+    bias: NeuralBias = field(metadata={"static": True})
 
     def to_latent(self, params: Array) -> Array:
         """Latent vector of parameters, both (P,)."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 
 import jax
 from jax import Array
@@ -13,11 +12,7 @@ from halo_mdn.bias.normal_prior import log_prior
 from halo_mdn.likelihood.fixed_field import FixedFieldLikelihood
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=("log_likelihood", "weight"),
-    meta_fields=("bias",),
-)
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class LogPosterior:
     """``weight * ln L + ln prior``; a pytree.
@@ -32,7 +27,7 @@ class LogPosterior:
 
     log_likelihood: FixedFieldLikelihood
     weight: float
-    bias: Bias
+    bias: Bias = field(metadata={"static": True})
 
     def __call__(self, params: Array) -> Array:
         return self.weight * self.log_likelihood(params) + log_prior(self.bias, params)
