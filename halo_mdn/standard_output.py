@@ -53,8 +53,8 @@ class StandardOutput(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Make what was written appear."""
-        if self.stream is not None and self.lost is None:
+        """Make what was written appear; a stream that is closed has done so."""
+        if self.stream is not None and self.lost is None and not self.stream.closed:
             try:
                 self.stream.flush()
             except OSError as error:

@@ -80,3 +80,11 @@ def test_a_full_output_and_a_closed_one() -> None:
     )
     closed = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *HELP], capture_output=True)
     assert (closed.returncode, closed.stderr) == (0, b"")
+
+
+def test_a_stream_that_was_closed_meanwhile_is_not_flushed() -> None:
+    stream = io.StringIO()
+    output = StandardOutput(stream)
+    stream.close()
+    output.flush()  # as Python does when it drops the object
+    assert output.lost is None

@@ -181,20 +181,23 @@ def linear_responses(weights: Array, shifts: Array, features: Array) -> Array:
     array (C, N)
     """
     return jnp.stack(
-        [_linear(row, shift, features) for row, shift in zip(weights, shifts, strict=True)]
+        [linear_response(row, shift, features) for row, shift in zip(weights, shifts, strict=True)]
     )
 
 
 @jax.custom_jvp
-def _linear(weights: Array, shift: Array, features: Array) -> Array:
-    """Written out, because a product of this shape is slower on CPU; its transpose is not."""
+def linear_response(weights: Array, shift: Array, features: Array) -> Array:
+    """One channel, (N,).
+
+    Written out, because a product of this shape is slower on CPU; its transpose is not.
+    """
     total = weights[0] * features[0]
     for weight, feature in zip(weights[1:], features[1:], strict=True):
         total = total + weight * feature
     return total + shift
 
 
-@partial(_linear.defjvp, symbolic_zeros=True)
+@partial(linear_response.defjvp, symbolic_zeros=True)
 def _linear_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     weights, shift, features = primals
     parts = [
@@ -202,7 +205,7 @@ def _linear_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
         None if _is_zero(tangents[1]) else tangents[1],
         None if _is_zero(tangents[2]) else _dot(weights, tangents[2]),
     ]
-    value = _linear(*primals)
+    value = linear_response(*primals)
     tangent = sum((part for part in parts if part is not None), start=jnp.zeros_like(value))
     return value, tangent
 

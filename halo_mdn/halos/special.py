@@ -45,12 +45,17 @@ def log_erfcx(x: Array) -> Array:
     values), accurate to the rounding of float64 in value and derivative for every ``x >= 0``, also
     where ``erfc`` itself underflows.
     """
+    return log_erfcx_polynomial(x)[1] - jnp.log1p(x / _SCALE)
+
+
+def log_erfcx_polynomial(x: Array) -> tuple[Array, Array]:
+    """``t`` in (0, 1] and ``p`` with ``exp(x^2) erfc(x) = t e^p``, for ``x >= 0``."""
     t = _SCALE / (_SCALE + x)
     s = 2 * t - 1
     polynomial = jnp.full_like(s, _LOG_ERFCX[-1])
     for coefficient in _LOG_ERFCX[-2::-1]:
         polynomial = polynomial * s + coefficient
-    return polynomial - jnp.log1p(x / _SCALE)
+    return t, polynomial
 
 
 def log_softplus(x: Array) -> Array:

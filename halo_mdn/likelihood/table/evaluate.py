@@ -29,8 +29,10 @@ from jax import Array, lax
 
 from halo_mdn.bias.base import Bias
 from halo_mdn.field.kernels import linear_responses
+from halo_mdn.likelihood.definition import definition as readable
 from halo_mdn.likelihood.definition import is_poisson, largest_number, per_voxel, voxel_scale
 from halo_mdn.likelihood.prepared import Observed, Prepared
+from halo_mdn.likelihood.table import many_channels
 from halo_mdn.likelihood.table.cubics import make_table, relative_error, sum_and_look_up, to_nodes
 from halo_mdn.likelihood.table.fallback import by_definition
 from halo_mdn.likelihood.table.halo_sum import halo_sum
@@ -59,6 +61,11 @@ class AtActivation(NamedTuple):
 
 
 def applies(log_l: Observed) -> bool:
+    """Whether there is a fast path: a table, or for a network with several channels, pieces."""
+    return has_table(log_l) or many_channels.applies(log_l)
+
+
+def has_table(log_l: Observed) -> bool:
     """Whether the model sees one scalar per voxel, all is float64, and voxels differ by it alone.
 
     Numbers that scatter more than a Poisson process depend on a voxel's completeness as well.
@@ -153,12 +160,21 @@ def _written_out(tangents: tuple) -> tuple:
 def value_and_grad_on_cpu(
     log_l: Prepared, params: Array, axis: str | None = None
 ) -> tuple[Array, Array]:
-    """ln L and its gradient by the table where it is to be trusted; not under ``vmap``."""
+    """ln L and its gradient, fast where that is to be trusted; not under ``vmap``."""
+    if not has_table(log_l):
+        return _in_pieces(log_l, params, axis)
     seen = lambda features: jax.vjp(lambda p: _seen(log_l.bias, p, features), params)  # noqa: E731
     (t, of_field), (t_halos, of_halos) = seen(log_l.features), seen(log_l.halo_features)
     at = from_activation(log_l, params, t, t_halos, axis)
     through = of_field(at.field_cot)[0] + of_halos(at.halos_cot)[0]
     return at.value, through + at.params_cot
+
+
+def _in_pieces(log_l: Prepared, params: Array, axis: str | None) -> tuple[Array, Array]:
+    """For a network with several channels, by the definition where that is not to be trusted."""
+    value, grad, trusted = many_channels.value_and_grad(log_l, params, axis)
+    exact = jax.value_and_grad(readable, argnums=1)
+    return lax.cond(trusted, lambda: (value, grad), lambda: exact(log_l, params, axis))
 
 
 def _seen(bias: Bias, params: Array, features: Array) -> Array:

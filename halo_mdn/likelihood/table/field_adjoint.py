@@ -23,8 +23,7 @@ from halo_mdn.bias.base import Bias
 from halo_mdn.field.kernels import pad_field
 from halo_mdn.likelihood.prepared import Observed
 from halo_mdn.likelihood.table.elementary import log_positive
-from halo_mdn.likelihood.table.evaluate import applies as has_table
-from halo_mdn.likelihood.table.evaluate import from_activation
+from halo_mdn.likelihood.table.evaluate import from_activation, has_table
 
 CHUNK = 32768  # voxels convolved at a time
 

@@ -6,10 +6,7 @@ several times faster than automatically.
 
 from __future__ import annotations
 
-from functools import reduce
-from itertools import accumulate
 from math import log, pi
-from operator import add
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -17,8 +14,9 @@ from jax import Array, lax
 from halo_mdn.bias.neural import HEADS, NeuralBias, is_network
 from halo_mdn.likelihood.definition import is_poisson
 from halo_mdn.likelihood.prepared import Observed
-from halo_mdn.likelihood.table.elementary import log_positive, softplus_and_slope
+from halo_mdn.likelihood.table.elementary import softplus_and_slope
 from halo_mdn.likelihood.table.fallback import of_halos
+from halo_mdn.likelihood.table.mixture_sums import log_density_sum
 
 PADDING = 4096  # XLA vectorises loops of such lengths, and not those of odd lengths
 CHUNK = 65536  # halos at a time: the dozen arrays of more would leave the cache
@@ -54,7 +52,8 @@ def _by_hand(
         t, log_mass, used = chunk
         u = jnp.where(used, log_mass - threshold, 0)
         z, z_slope = softplus_and_slope(t)
-        value, cots, smallest = _mixture_sum(bias, blocks, z, u, used)
+        inputs = [_head_inputs(blocks, head, z) for head in HEADS]
+        value, cots, smallest = log_density_sum(bias, inputs, u, used)
         sums = [[jnp.vdot(cot, z) for cot in cots], [jnp.sum(cot) for cot in cots]]
         grad = jnp.array(sums).reshape(2, len(HEADS), -1).swapaxes(0, 1).ravel()
         z_cot = sum(kernel * cot for kernel, cot in zip(kernels, cots, strict=True))
@@ -75,47 +74,6 @@ def _chunks(array: Array) -> Array:
     return jnp.pad(array, (0, rows * size - len(array))).reshape(rows, size)
 
 
-def _mixture_sum(
-    bias: NeuralBias, blocks: dict[str, Array], z: Array, u: Array, used: Array
-) -> tuple[Array, list[Array], Array]:
-    """The log mixture, summed; its derivatives in what enters the heads, (H,) each; the least n.
-
-    Masses and means are relative to the threshold; constants are left out. Components are kept in
-    lists: a stacked axis would make XLA compute every row again for each that it reads.
-    """
-    amplitude_in, mean_in, width_in = (_head_inputs(blocks, head, z) for head in HEADS)
-    amplitude = [softplus_and_slope(x + bias.amplitude_offset) for x in amplitude_in]
-    width = [softplus_and_slope(x + bias.width_offset) for x in width_in]
-    gaps = [_step_and_slope(bias, x) for x in mean_in[1:]]
-    step = [(mean_in[0], jnp.ones_like(z)), *gaps]
-    mean = list(accumulate(size for size, _ in step))
-    inverse = [1 / size for size, _ in width]
-    distance = [(u - m) * i for m, i in zip(mean, inverse, strict=True)]
-    exponent = [-m - 0.5 * d**2 for m, d in zip(mean, distance, strict=True)]
-    top = reduce(jnp.maximum, exponent)
-    part = [i * jnp.exp(e - top) for i, e in zip(inverse, exponent, strict=True)]
-    total = reduce(add, (a * p for (a, _), p in zip(amplitude, part, strict=True)))
-    value = jnp.sum(jnp.where(used, top + log_positive(total), 0))
-    scale = used / total
-    share = [p * scale for p in part]
-    weight = [a * s for (a, _), s in zip(amplitude, share, strict=True)]
-    mean_cot = [w * (d * i - 1) for w, d, i in zip(weight, distance, inverse, strict=True)]
-    step_cot = list(accumulate(reversed(mean_cot)))[::-1]
-    cots = [s * slope for s, (_, slope) in zip(share, amplitude, strict=True)]
-    cots += [c * slope for c, (_, slope) in zip(step_cot, step, strict=True)]
-    cots += [
-        w * (d**2 - 1) * i * slope
-        for w, d, i, (_, slope) in zip(weight, distance, inverse, width, strict=True)
-    ]
-    return value, cots, jnp.min(total, initial=jnp.inf)
-
-
 def _head_inputs(blocks: dict[str, Array], head: str, z: Array) -> list[Array]:
     kernels, biases = blocks[f"{head}_kernels"][0], blocks[f"{head}_biases"]
     return [kernel * z + bias for kernel, bias in zip(kernels, biases, strict=True)]
-
-
-def _step_and_slope(bias: NeuralBias, x: Array) -> tuple[Array, Array]:
-    if bias.ordering == "softplus":
-        return softplus_and_slope(x)
-    return jnp.maximum(x, 0), (x > 0).astype(x.dtype)
