@@ -147,7 +147,16 @@ class Bias(ABC):
         InputError
             If the kernel does not fit into the grid.
         """
-        return Domain(grid, self.kernel_shape)
+        return Domain(grid, self.reach)
+
+    @property
+    def reach(self) -> tuple[int, int, int]:
+        """Voxels per axis that the model sees around a voxel: those of its kernel."""
+        return self.kernel_shape
+
+    def shell_sums(self, x: Array, grid: Grid) -> Array:
+        """Features (F, N0', N1', N2') of ``x = ln(1 + delta)``: its sums over shells of cells."""
+        return shell_features(x, grid, self.kernel_shape, self.basis)
 
     @property
     def basis(self) -> KernelBasis:
@@ -259,5 +268,5 @@ def _is_integer(array: Array) -> bool:
 def features_of_density(bias: Bias, delta: Array, grid: Grid) -> Array:
     """Shell features of ``ln(1 + delta)``, shape (F, N) over the N voxels of the domain."""
     x = log_one_plus_delta(delta, bias.density_floor)
-    features = shell_features(x, grid, bias.kernel_shape, bias.basis)
+    features = bias.shell_sums(x, grid)
     return features.reshape(len(features), -1)

@@ -23,8 +23,10 @@ import numpy as np
 from jax import Array
 
 from halo_mdn.bias.base import Bias, Blocks
+from halo_mdn.bias.first_layer import check_first_layer, layered_features, reach, stacked_basis
 from halo_mdn.bias.roots import sign_changes
 from halo_mdn.errors import InputError
+from halo_mdn.field.grid import Grid
 from halo_mdn.field.kernels import (
     Grouping,
     KernelBasis,
@@ -53,6 +55,10 @@ class NeuralBias(Bias):
         Degrees l of the spherical harmonics; each gives one channel per filter.
     grouping : {"radius", "orbit"}
         Which cells of the kernel share a weight.
+    first_layer : tuple of float
+        A frozen first layer of the neural physical engine, whose fields this one sees beside
+        ln(1 + delta): five numbers per filter, the weights of centre, faces, edges and corners of
+        a 3x3x3 kernel and a bias (:mod:`halo_mdn.bias.first_layer`). Empty for none.
     filters : int
         Number of kernels per multipole.
     hidden_layers : tuple of int
@@ -93,6 +99,11 @@ class NeuralBias(Bias):
     grouping: Grouping = setting(
         "radius", "kernel cells that share a weight: at the same radius, or in one cubic orbit"
     )
+    first_layer: tuple[float, ...] = setting(
+        (),
+        "a frozen first layer before this one: for each of its 3x3x3 filters the weights of centre, "
+        "faces, edges and corners, and a bias; empty for none",
+    )
     filters: int = setting(1, "number of kernels", minimum=1)
     hidden_layers: tuple[int, ...] = setting((), "widths of hidden layers, such as 4,4", minimum=1)
     components: int = setting(2, "components of the mass mixture", minimum=1)
@@ -118,6 +129,8 @@ class NeuralBias(Bias):
         object.__setattr__(self, "kernel_size", tuple(int(n) for n in size))
         for name in ("multipoles", "hidden_layers"):
             object.__setattr__(self, name, tuple(int(n) for n in np.ravel(getattr(self, name))))
+        numbers = tuple(float(x) for x in np.ravel(self.first_layer))
+        object.__setattr__(self, "first_layer", numbers)
         for name in ("prior_mean", "prior_scale"):
             values = tuple(float(x) for x in np.ravel(getattr(self, name)))
             object.__setattr__(self, name, values[0] if len(values) == 1 else values)
@@ -126,7 +139,20 @@ class NeuralBias(Bias):
     @property
     def basis(self) -> KernelBasis:
         """The shell features of the kernel."""
-        return kernel_basis(self.kernel_shape, self.multipoles, self.grouping)
+        basis = kernel_basis(self.kernel_shape, self.multipoles, self.grouping)
+        return stacked_basis(self.first_layer, basis) if self.first_layer else basis
+
+    @property
+    def reach(self) -> tuple[int, int, int]:
+        """Voxels per axis that the layers see together."""
+        return reach(self.first_layer, self.kernel_shape)
+
+    def shell_sums(self, x: Array, grid: Grid) -> Array:
+        """Shell sums of ``ln(1 + delta)``, and of the fields of a first layer."""
+        if not self.first_layer:
+            return super().shell_sums(x, grid)
+        basis = kernel_basis(self.kernel_shape, self.multipoles, self.grouping)
+        return layered_features(self.first_layer, x, grid, self.kernel_shape, basis)
 
     @property
     def block_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -292,6 +318,10 @@ def _check_settings(bias: NeuralBias) -> None:
             "distinct degrees l >= 0, and l > 0 only for kernels larger than one voxel",
         ),
         "grouping": (bias.grouping in ("radius", "orbit"), "'radius' or 'orbit'"),
+        "first_layer": (
+            not bias.first_layer or bias.multipoles == (0,),
+            "none where the kernel has multipoles above 0",
+        ),
         "filters": (bias.filters >= 1, "at least 1"),
         "hidden_layers": (all(n >= 1 for n in bias.hidden_layers), "positive widths"),
         "components": (bias.components >= 1, "at least 1"),
@@ -302,4 +332,5 @@ def _check_settings(bias: NeuralBias) -> None:
     for name, (ok, expected) in wanted.items():
         if not ok:
             raise InputError(f"{name} is {getattr(bias, name)!r}, expected {expected}")
+    check_first_layer(bias.first_layer)
     bias.prior  # noqa: B018  # refuses what is no prior

@@ -106,6 +106,7 @@ class ModelConfig:
     kernel_size: tuple[int, ...] = numbers_of(NeuralBias, "kernel_size")
     multipoles: tuple[int, ...] = setting_of(NeuralBias, "multipoles")
     grouping: Grouping = setting_of(NeuralBias, "grouping")
+    first_layer: tuple[float, ...] = setting_of(NeuralBias, "first_layer")
     filters: int = setting_of(NeuralBias, "filters")
     hidden_layers: tuple[int, ...] = setting_of(NeuralBias, "hidden_layers")
     components: int = setting_of(NeuralBias, "components")

@@ -29,6 +29,7 @@ from jax.tree_util import Partial
 from jax.typing import ArrayLike
 from scipy import fft
 
+from halo_mdn.bias.base import Bias, features_of_density
 from halo_mdn.field.fourier import wave_numbers, weights_of
 from halo_mdn.field.grid import Grid
 from halo_mdn.likelihood.fixed_field import FixedFieldLikelihood
@@ -88,7 +89,8 @@ def clustering(
         name: (("replicate", dim), np.stack([values[name] for values in drawn]))
         for name, dim in dims.items()
     }
-    bias = evaluate(Partial(linear_bias, counts), params)
+    response = response_of_features(log_l.bias, delta, grid).astype(counts.features.dtype)
+    bias = evaluate(Partial(linear_bias, counts, response), params)
     predicted["linear_bias"] = (("chain", "draw", "mass_bin"), bias)
     observed: Variables = {
         name: ((dims[name],), values)
@@ -105,21 +107,31 @@ def clustering(
     return Clustering(predicted, observed, constant)
 
 
-def linear_bias(counts: ExpectedCounts, params: Array) -> Array:
+def linear_bias(counts: ExpectedCounts, response: Array, params: Array) -> Array:
     """``d ln N / d eps`` of the expected number in each mass bin, shape (B,).
 
-    Where a bin has no expected halos it is NaN.
+    ``eps`` is a uniform change of ln(1 + delta), ``response`` that of the features to it, from
+    :func:`response_of_features`. Where a bin has no expected halos it is NaN.
     """
-    # A uniform change of ln(1 + delta) changes every shell sum by the number of cells it adds up.
-    uniform = jnp.asarray(counts.bias.basis.coefficients.sum(axis=1), counts.features.dtype)
 
     def expected(eps: Array) -> Array:
-        shifted = replace(counts, features=counts.features + eps * uniform[:, None])
+        shifted = replace(counts, features=counts.features + eps * response)
         return jnp.sum(shifted(params), axis=0)
 
     zero = jnp.zeros((), counts.features.dtype)
-    number, response = jax.jvp(expected, (zero,), (jnp.ones_like(zero),))
-    return jnp.where(number > 0, response / jnp.where(number > 0, number, 1), jnp.nan)
+    number, change = jax.jvp(expected, (zero,), (jnp.ones_like(zero),))
+    return jnp.where(number > 0, change / jnp.where(number > 0, number, 1), jnp.nan)
+
+
+def response_of_features(bias: Bias, delta: ArrayLike, grid: Grid) -> Array:
+    """Derivative of the shell features with a uniform change of ln(1 + delta), (F, 1) or (F, N)."""
+    if bias.reach == bias.kernel_shape:  # every sum changes by the number of cells it adds up
+        return jnp.asarray(bias.basis.coefficients.sum(axis=1), float)[:, None]
+
+    def changed(eps: Array) -> Array:
+        return features_of_density(bias, (1 + jnp.asarray(delta)) * jnp.exp(eps) - 1, grid)
+
+    return jax.jvp(changed, (jnp.zeros(()),), (jnp.ones(()),))[1]
 
 
 def kernel_radii(log_l: FixedFieldLikelihood) -> np.ndarray:

@@ -121,8 +121,14 @@ def _shell_sums(bias: Bias, delta: ArrayLike, grid: Grid, features: Array | None
     if features is not None and np.array_equal(own, basis.coefficients):
         return np.asarray(features)[: basis.num_features]
     x = log_one_plus_delta(jnp.asarray(delta), bias.density_floor)
-    sums = shell_features(x, grid, bias.kernel_shape, basis)
-    return np.asarray(sums).reshape(basis.num_features, -1)
+    sums = np.asarray(shell_features(x, grid, bias.kernel_shape, basis))
+    return np.stack([_cropped(part, bias.domain(grid).shape).ravel() for part in sums])
+
+
+def _cropped(field: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The inner part: a model may see further than its kernel."""
+    edges = [((n - inner) // 2, inner) for n, inner in zip(field.shape, shape, strict=True)]
+    return field[tuple(slice(first, first + inner) for first, inner in edges)]
 
 
 def _representative(shells: np.ndarray, member: np.ndarray) -> int:

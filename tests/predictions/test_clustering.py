@@ -9,7 +9,7 @@ import pytest
 
 import halo_mdn as hm
 from halo_mdn.predictions import clustering as module
-from halo_mdn.predictions.clustering import _Measure, clustering, kernel_radii, linear_bias
+from halo_mdn.predictions.clustering import _Measure, clustering, kernel_radii, linear_bias, response_of_features
 from halo_mdn.predictions.expected_counts import expected_counts
 from tests.run_for_tests import TRUTH, good_posterior, mock_fit
 
@@ -30,7 +30,8 @@ def test_linear_bias_is_the_response_to_a_denser_universe(binned: bool) -> None:
 
     step = 1e-4
     slope = (np.log(numbers(step)) - np.log(numbers(-step))) / (2 * step)
-    found = np.asarray(linear_bias(counts, jnp.asarray(TRUTH)))
+    response = response_of_features(fit.bias, fit.delta, fit.halos.grid)
+    found = np.asarray(linear_bias(counts, response, jnp.asarray(TRUTH)))
     # the bins of the field cost 1e-4, the differences 1e-8
     np.testing.assert_allclose(found, slope, rtol=1e-3 if binned else 1e-6)
     assert found[1] > found[0] > 0.5  # rarer halos are more biased

@@ -154,9 +154,9 @@ def _adjoint(bias: NeuralBias, params: Array, delta: Array, halos: ShardedCatalo
         params: Array, slab: Array, halos: ShardedCatalogue
     ) -> tuple[Array, Array, Array]:
         around, to_slab = jax.vjp(
-            lambda s: with_ghosts(s, halos.grid, bias.kernel_shape, halos.mesh), slab
+            lambda s: with_ghosts(s, halos.grid, bias.reach, halos.mesh), slab
         )
-        part = catalogue_with_ghosts(halos, bias.kernel_shape)
+        part = catalogue_with_ghosts(halos, bias.reach)
         given_field = Observed(bias, placed_for(bias, part))
         if field_adjoint.applies(given_field):
             value, delta_cot, params_cot = field_adjoint.value_and_cotangents(
@@ -185,9 +185,9 @@ def _fixed_field(
     """The arrays of the likelihood of each slab."""
 
     def of_device(slab: Array, halos: ShardedCatalogue) -> dict[str, Array | None]:
-        around = with_ghosts(slab, halos.grid, bias.kernel_shape, halos.mesh)
+        around = with_ghosts(slab, halos.grid, bias.reach, halos.mesh)
         log_l = fixed_field_likelihood(
-            bias, around, catalogue_with_ghosts(halos, bias.kernel_shape)
+            bias, around, catalogue_with_ghosts(halos, bias.reach)
         )
         features = {name: getattr(log_l, name) for name in _FEATURES}
         return {**features, **{name: getattr(log_l.halos, name) for name in _HALOS}}
@@ -257,7 +257,7 @@ def _prepared(
             f"halos is a {type(halos).__name__}, expected what shard_catalogue(halos, mesh) gives"
         )
     check_shape(delta, halos.grid.shape)
-    check_slabs(halos.grid, bias.kernel_shape, halos.mesh)
+    check_slabs(halos.grid, bias.reach, halos.mesh)
     delta = shard_field(delta, halos.mesh) if is_concrete(delta) else jnp.asarray(delta)
     check_density(delta, halos.grid.shape, bias.density_floor)
     bias.unpack(params)

@@ -29,8 +29,10 @@ CHUNK = 32768  # voxels convolved at a time
 
 
 def applies(log_l: Observed) -> bool:
-    """Whether ln L is read from a table of one channel that is linear in the features."""
+    """Whether ln L is read from a table of one channel that is linear in sums of ln(1 + delta)."""
     bias = log_l.bias
+    if bias.reach != bias.kernel_shape:  # a first layer lies in between
+        return False
     params = jax.ShapeDtypeStruct((bias.num_params,), float)
     linear = bias.num_channels == 1 and jax.eval_shape(bias.linear, params) is not None
     return linear and has_table(log_l)
