@@ -6,8 +6,9 @@ many filters follow; two with a nonlinearity between them can. Every filter of t
 
     softplus(K * x + b)    and    exp(K * x),
 
-whose sums over the shells of the second layer's kernel are further features of a voxel, beside those
-of x itself. Because the first layer is frozen, the features of a field are fixed, as for one layer.
+whose sums over the shells of the second layer's kernel are further features of a voxel, beside
+those of x itself. Because the first layer is frozen, the features of a field are fixed, as for one
+layer.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ def check_first_layer(values: Sequence[float]) -> None:
     """
     if len(values) % NUM_NUMBERS or not np.isfinite(values).all():
         raise InputError(
-            f"first_layer has {len(values)} numbers, expected {NUM_NUMBERS} finite ones per filter: "
-            "the weights of centre, faces, edges and corners, and the bias"
+            f"first_layer has {len(values)} numbers, expected {NUM_NUMBERS} finite ones for each "
+            "filter: the weights of centre, faces, edges and corners, and the bias"
         )
 
 

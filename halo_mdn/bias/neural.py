@@ -101,7 +101,7 @@ class NeuralBias(Bias):
     )
     first_layer: tuple[float, ...] = setting(
         (),
-        "a frozen first layer before this one: for each of its 3x3x3 filters the weights of centre, "
+        "a frozen layer before this one: for each of its 3x3x3 filters the weights of centre, "
         "faces, edges and corners, and a bias; empty for none",
     )
     filters: int = setting(1, "number of kernels", minimum=1)
@@ -237,6 +237,13 @@ def is_network(bias: Bias) -> TypeGuard[NeuralBias]:
     own = (type(bias).mass_function, type(bias).mass_function_at, type(bias).activation)
     usual = (NeuralBias.mass_function, NeuralBias.mass_function_at, NeuralBias.activation)
     return isinstance(bias, NeuralBias) and own == usual
+
+
+def reading_blocks(bias: NeuralBias) -> list[str]:
+    """Names of the weights that read the NPE field, channels along their first axis."""
+    if bias.hidden_layers:
+        return ["hidden_0_weights"]
+    return [f"{head}_kernels" for head in HEADS]
 
 
 def npe_field(bias: NeuralBias, blocks: Blocks, features: Array) -> Array:

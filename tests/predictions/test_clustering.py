@@ -9,7 +9,13 @@ import pytest
 
 import halo_mdn as hm
 from halo_mdn.predictions import clustering as module
-from halo_mdn.predictions.clustering import _Measure, clustering, kernel_radii, linear_bias, response_of_features
+from halo_mdn.predictions.clustering import (
+    _Measure,
+    clustering,
+    kernel_radii,
+    linear_bias,
+    response_of_features,
+)
 from halo_mdn.predictions.expected_counts import expected_counts
 from tests.run_for_tests import TRUTH, good_posterior, mock_fit
 

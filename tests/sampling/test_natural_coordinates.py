@@ -38,6 +38,30 @@ def test_round_trip_and_determinant(log_l, params):
         assert float(coordinates.log_det(latent)) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize(
+    "network",
+    [
+        hm.NeuralBias(filters=2),
+        hm.NeuralBias(filters=3, components=1),
+        hm.NeuralBias(multipoles=(0, 2)),
+        hm.NeuralBias(first_layer=(0.5, 0.05, 0.02, 0.01, 0.3), filters=2),
+    ],
+)
+def test_several_channels(network, delta, halos):
+    rng = np.random.default_rng(7)
+    blocks = network.blocks_of(0.2 * rng.normal(size=network.num_params))
+    blocks["width_biases"] -= 6.5
+    vector = jnp.asarray(np.concatenate([block.ravel() for block in blocks.values()]))
+    log_l = hm.fixed_field_likelihood(network, delta, halos)
+    coordinates = natural_coordinates(log_l, np.asarray(vector)[None])
+    assert isinstance(coordinates, NaturalMixture)
+    latent = coordinates.to_latent(vector)
+    np.testing.assert_allclose(coordinates.to_params(latent), vector, rtol=1e-9, atol=1e-9)
+    jacobian = np.asarray(jax.jacfwd(coordinates.to_params)(latent))
+    expected = np.linalg.slogdet(jacobian)[1]
+    assert float(coordinates.log_det(latent)) == pytest.approx(expected, rel=1e-9)
+
+
 @pytest.mark.parametrize("ordering", ["relu", "softplus"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-9), (np.float32, 1e-5)])
 def test_any_ordering_and_precision(params, delta, halos, ordering, dtype, tolerance):

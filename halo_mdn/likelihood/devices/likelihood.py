@@ -186,9 +186,7 @@ def _fixed_field(
 
     def of_device(slab: Array, halos: ShardedCatalogue) -> dict[str, Array | None]:
         around = with_ghosts(slab, halos.grid, bias.reach, halos.mesh)
-        log_l = fixed_field_likelihood(
-            bias, around, catalogue_with_ghosts(halos, bias.reach)
-        )
+        log_l = fixed_field_likelihood(bias, around, catalogue_with_ghosts(halos, bias.reach))
         features = {name: getattr(log_l, name) for name in _FEATURES}
         return {**features, **{name: getattr(log_l.halos, name) for name in _HALOS}}
 

@@ -8,15 +8,18 @@ A component of the mixture is a parabola in ``x = ln M - ln M_pivot``,
 (up to a constant, with mu relative to the pivot): level and slope of the mass function at the
 pivot, and its curvature. These are what a catalogue measures, each with errors of much the same
 size everywhere, while mean, width and amplitude of a Gaussian whose peak lies below the threshold
-are only known in combination. A head that is linear in the NPE field z is given by its values at
-two reference points of z, so the coordinates are ``(eta_0, eta_1, ln sigma)`` of every component
-at both, and the kernel.
+are only known in combination. A head that is linear in the C channels of the NPE field z is given
+by its values at C + 1 reference points of z, so the coordinates are ``(eta_0, eta_1, ln sigma)`` of
+every component at each, and the kernels. One point is low in every channel; at each of the others
+one channel is high.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import log
+from functools import reduce
+from math import log, prod
+from operator import add
 from typing import TypeGuard
 
 import jax
@@ -30,13 +33,14 @@ from halo_mdn.halos.special import log_softplus
 from halo_mdn.likelihood.fixed_field import FixedFieldLikelihood
 from halo_mdn.sampling.coordinates.bijections import StandardisedField, field_moments
 
+KERNELS = ("kernel_weights", "kernel_biases")  # come first in the vector
 REFERENCES = (-0.5, 1.5)  # points in z, in spreads around its mean over voxels with halos
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class NaturalMixture:
-    """Level, slope and log width of every component at two reference points of the NPE field.
+    """Level, slope and log width of every component at reference points of the NPE field.
 
     A bijection also where a gap between means is negative and the model's relu closes it: the
     coordinates use the gap itself.
@@ -48,7 +52,7 @@ class NaturalMixture:
     pivot : scalar
         ``ln M_pivot - ln M_th``.
     bias : NeuralBias
-        One whose heads are linear in one NPE field.
+        One without hidden layers: its heads are linear in the NPE field.
     """
 
     features: Array
@@ -58,18 +62,21 @@ class NaturalMixture:
     def to_latent(self, params: Array) -> Array:
         """Latent vector of parameters, both (P,)."""
         kernel, heads = self._split(params)
-        slopes, shifts = heads[:, 0], heads[:, 1]
+        *slopes, shifts = heads.swapaxes(0, 1)
         low, high = self._references(params)
-        at = [self._natural(slopes * z + shifts) for z in (low, high)]
+        points = [low, *([*low[:c], z, *low[c + 1 :]] for c, z in enumerate(high))]
+        at = [self._natural(_weighted(slopes, point) + shifts) for point in points]
         return jnp.concatenate([kernel, jnp.stack(at).ravel()])
 
     def to_params(self, latent: Array) -> Array:
         """Parameters of a latent vector, both (P,)."""
         kernel, natural = self._split(latent)
         low, high = self._references(latent)
-        at_low, at_high = (self._heads(part) for part in natural.reshape(2, 3, -1))
-        slopes = (at_high - at_low) / (high - low)
-        heads = jnp.stack([slopes, at_low - slopes * low], axis=1)
+        at_low, *others = (self._heads(part) for part in self._by_point(natural))
+        steps = zip(others, low, high, strict=True)
+        slopes = [(at_high - at_low) / (h - z) for at_high, z, h in steps]
+        shifts = at_low - _weighted(slopes, low)
+        heads = jnp.stack([*slopes, shifts], axis=1)
         return jnp.concatenate([kernel, heads.ravel()])
 
     def log_det(self, latent: Array) -> Array:
@@ -77,23 +84,31 @@ class NaturalMixture:
 
         Level, slope and width depend on the heads in a triangle, so it is a sum over them.
         """
-        low, high = self._references(latent)
-        total = -3 * self.bias.components * jnp.log(high - low)
-        for part in self._split(latent)[1].reshape(2, 3, -1):
+        pairs = zip(*self._references(latent), strict=True)
+        steps = reduce(add, (jnp.log(high - low) for low, high in pairs))
+        total = -3 * self.bias.components * steps
+        for part in self._by_point(self._split(latent)[1]):
             log_alpha, _, log_sigma = self._mixture(part)
             widths = 3 * log_sigma - _log_slope(log_sigma)
             total = total + jnp.sum(widths + log_alpha - _log_slope(log_alpha))
         return total
 
     def _split(self, vector: Array) -> tuple[Array, Array]:
-        """The kernel's part of a vector, and the rest by head, kernel or bias, and component."""
-        size = self.bias.basis.num_weights + 1
-        return vector[:size], vector[size:].reshape(len(HEADS), 2, -1)
+        """The kernels' part of a vector, and the rest by head, channel or bias, and component."""
+        size = sum(prod(self.bias.block_shapes[name]) for name in KERNELS)
+        channels = self.bias.num_channels
+        return vector[:size], vector[size:].reshape(len(HEADS), channels + 1, -1)
 
-    def _references(self, vector: Array) -> tuple[Array, Array]:
-        # The kernel keeps its place, so either vector will do.
+    def _by_point(self, natural: Array) -> Array:
+        """By reference point, (C + 1, 3, K)."""
+        return natural.reshape(self.bias.num_channels + 1, len(HEADS), -1)
+
+    def _references(self, vector: Array) -> tuple[list[Array], list[Array]]:
+        """Low and high values of each channel."""
+        # The kernels keep their places, so either vector will do.
         mean, spread = field_moments(self.bias, self.bias.unpack(vector), self.features)
-        low, high = (mean[0] + step * spread[0] for step in REFERENCES)
+        pairs = list(zip(mean, spread, strict=True))
+        low, high = ([m + step * s for m, s in pairs] for step in REFERENCES)
         return low, high
 
     def _natural(self, heads: Array) -> Array:
@@ -123,8 +138,8 @@ def natural_coordinates(
 ) -> NaturalMixture | None:
     """Natural coordinates of a likelihood, where they apply.
 
-    They apply to a network whose heads are linear in one NPE field, and at points where they can
-    be computed: those with a component that halos know nothing of may be out of range. A prior that
+    They apply to a network whose heads are linear in the NPE field, and at points where they can be
+    computed: those with a component that halos know nothing of may be out of range. A prior that
     has a mean for each parameter is round in the parameters themselves and curved in these.
 
     Parameters
@@ -134,7 +149,7 @@ def natural_coordinates(
         Parameters that must have coordinates, such as the chains' starts.
     """
     bias = log_likelihood.bias
-    if not _is_linear_in_one_field(bias) or not bias.prior_is_vague.all():
+    if not _is_linear(bias) or not bias.prior_is_vague.all():
         return None
     log_mass = np.asarray(log_likelihood.log_mass)[np.asarray(log_likelihood.used)]
     if len(log_mass) == 0:
@@ -145,10 +160,9 @@ def natural_coordinates(
     return natural if _holds(natural, jnp.asarray(points, features.dtype)) else None
 
 
-def _is_linear_in_one_field(bias: Bias) -> TypeGuard[NeuralBias]:
-    if type(bias) is not NeuralBias:  # others have parameters that belong to no component
-        return False
-    return not bias.hidden_layers and bias.num_channels == 1
+def _is_linear(bias: Bias) -> TypeGuard[NeuralBias]:
+    # Subclasses may have parameters that belong to no component.
+    return type(bias) is NeuralBias and not bias.hidden_layers
 
 
 def _holds(coordinates: NaturalMixture, points: Array) -> bool:
@@ -158,6 +172,10 @@ def _holds(coordinates: NaturalMixture, points: Array) -> bool:
     volumes = jax.vmap(coordinates.log_det)(latent)
     tolerance = jnp.sqrt(jnp.finfo(points.dtype).eps)
     return bool(jnp.all(error < tolerance) & jnp.all(jnp.isfinite(volumes)))
+
+
+def _weighted(arrays: list[Array], weights: list[Array]) -> Array:
+    return reduce(add, (array * weight for array, weight in zip(arrays, weights, strict=True)))
 
 
 def _inverse_log_softplus(y: Array) -> Array:

@@ -21,6 +21,7 @@ from halo_mdn.errors import NotFinite
 from halo_mdn.likelihood.fixed_field import FixedFieldLikelihood
 from halo_mdn.sampling.coordinates.bijections import coordinates_at
 from halo_mdn.sampling.start.found import Start
+from halo_mdn.sampling.start.growth import can_grow, with_one_more_filter
 from halo_mdn.sampling.start.mirror import mirrored
 from halo_mdn.sampling.start.modes import Modes, modes_of, shared_chains
 from halo_mdn.sampling.start.newton import Summit, positive_inverse
@@ -77,18 +78,36 @@ def find_start(
         If no random network has a finite posterior.
     """
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
+    summits, how = _found(log_likelihood, bias, rng, num_starts)
+    summits += _climb_mirrored(LogPosterior(log_likelihood, 1.0, bias), summits[0])
+    return _start_at(LogPosterior(log_likelihood, 1.0, bias), summits, num_chains, rng, how)
+
+
+def _found(
+    log_likelihood: FixedFieldLikelihood, bias: Bias, rng: np.random.Generator, num_starts: int
+) -> tuple[list[Summit], str]:
+    """Summits of the whole box, best first, and how they were found."""
     parts = [_part(log_likelihood, bias, size, rng) for size in _sizes(log_likelihood)]
-    networks = in_threads(
-        partial(_scaled_to_counts, parts[0]),
-        [_random_params(parts[0].log_likelihood, bias, rng) for _ in range(num_starts)],
-    )
-    candidates = [params for params in networks if params is not None]
-    if not candidates:
-        raise NotFinite(
-            f"none of {num_starts} random networks has a finite posterior; check the field and "
-            "the masses (Msun/h), or raise num_starts."
+    if not can_grow(bias):
+        candidates = _random_networks(parts[0], bias, rng, num_starts)
+        summits, counts = _climbed(parts, candidates)
+        return summits, (
+            f"{counts[0]} random networks, of which {', '.join(map(str, counts[1:]))} climbed on "
+            "ever larger parts of the box"
         )
-    counts = [len(candidates)]
+    poorer = replace(bias, filters=bias.filters - 1)
+    below, how = _found(replace(log_likelihood, bias=poorer), poorer, rng, num_starts)
+    features = np.asarray(log_likelihood.features, dtype=float)
+    candidates = with_one_more_filter(poorer, below[0].params, bias, features, rng)
+    summits, counts = _climbed(parts[-2:], candidates)
+    return summits, f"{how}; then one more filter in {counts[0]} ways, the best {counts[-1]} kept"
+
+
+def _climbed(
+    parts: list[LogPosterior], candidates: list[np.ndarray]
+) -> tuple[list[Summit], list[int]]:
+    """Summits of the last part, to which the best of the earlier ones lead; how many climbed."""
+    counts, summits = [len(candidates)], []
     for level, part in enumerate(parts):
         last = level == len(parts) - 1
         summits = climb_all(part, candidates, STEPS_AT_END if last else STEPS)
@@ -100,8 +119,30 @@ def find_start(
         keep = FINALISTS if level + 2 >= len(parts) else max(FINALISTS, len(summits) // 3)
         candidates = [summit.params for summit in summits[:keep]]
         counts.append(len(summits))
-    summits += _climb_mirrored(parts[-1], summits[0])
-    return _start_at(parts[-1], summits, num_chains, rng, counts)
+    return summits, counts
+
+
+def _random_networks(
+    posterior: LogPosterior, bias: Bias, rng: np.random.Generator, num_starts: int
+) -> list[np.ndarray]:
+    """Random networks with a finite posterior on the smallest part.
+
+    Raises
+    ------
+    NotFinite
+        If there is none.
+    """
+    networks = in_threads(
+        partial(_scaled_to_counts, posterior),
+        [_random_params(posterior.log_likelihood, bias, rng) for _ in range(num_starts)],
+    )
+    candidates = [params for params in networks if params is not None]
+    if not candidates:
+        raise NotFinite(
+            f"none of {num_starts} random networks has a finite posterior; check the field and "
+            "the masses (Msun/h), or raise num_starts."
+        )
+    return candidates
 
 
 def typical_points(posterior: LogPosterior, start: Start) -> np.ndarray:
@@ -227,7 +268,7 @@ def _start_at(
     summits: list[Summit],
     num_chains: int,
     rng: np.random.Generator,
-    counts: list[int],
+    how: str,
 ) -> Start:
     field = coordinates_at(posterior.log_likelihood)
     modes = modes_of(posterior, summits, field)
@@ -246,8 +287,7 @@ def _start_at(
         inverse_mass=positive_inverse(-modes.hessian[0]),
         log_posterior=np.array([summit.value for summit in summits]),
         description=(
-            f"{counts[0]} random networks, of which {', '.join(map(str, counts[1:]))} climbed on "
-            f"ever larger parts of the box, and the mirror image of the best. Best log-posterior "
+            f"{how}, and the mirror image of the best. Best log-posterior "
             f"{best.value:.1f} ({state}); others: {others or 'none'}. {_described(modes, chosen)}"
         ),
         modes=modes,
