@@ -14,10 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from halo_mdn.bias.base import Bias
 from halo_mdn.bias.neural import is_network
 from halo_mdn.errors import NotFinite
 from halo_mdn.halos.mass_observation import gaussian
 from halo_mdn.sampling.coordinates.bijections import Coordinates, coordinates_at
+from halo_mdn.sampling.start.exchange import usual_order
 from halo_mdn.sampling.start.newton import Summit, climb
 from halo_mdn.sampling.start.target import LogPosterior
 from halo_mdn.threads import in_threads
@@ -53,7 +55,18 @@ def climb_all(posterior: LogPosterior, candidates: list[np.ndarray], steps: int)
     honest = [summit for summit in summits if not has_spike(posterior, summit)]
     if len(honest) < len(summits):
         logger.info("%d summits are spikes on single masses", len(summits) - len(honest))
-    return sorted(honest or summits, key=lambda summit: -summit.value)
+    ordered = [_in_usual_order(posterior.bias, summit) for summit in honest or summits]
+    return sorted(ordered, key=lambda summit: -summit.value)
+
+
+def _in_usual_order(bias: Bias, summit: Summit) -> Summit:
+    """The same network with its filters in one order: images are no further modes."""
+    if not is_network(bias) or bias.filters == 1:
+        return summit
+    place = usual_order(bias, summit.params)
+    return summit._replace(
+        params=summit.params[place], hessian=summit.hessian[np.ix_(place, place)]
+    )
 
 
 def has_spike(posterior: LogPosterior, summit: Summit) -> bool:
