@@ -33,6 +33,12 @@ class DataConfig:
         "where the field's values lie, at centres or at corners (lowest x, y, z) of voxels; auto: "
         "corners for a BORG file, centres for others",
     )
+    field_is: Literal["delta", "region", "1+delta", "density"] = setting(
+        "delta",
+        "what the field's values are: delta, of mean 0 in a periodic box; region: delta of a "
+        "region that is not of mean density; 1+delta; density: counts or a density in any unit, "
+        "divided by its mean",
+    )
     catalogue: tuple[str, ...] = setting(
         (EXAMPLE,),
         "halo catalogue (.npz, .npy, .csv, .fits, .parquet, .h5, Rockstar .list), or a "
@@ -60,8 +66,10 @@ class DataConfig:
         "x, y, z of the box's lowest corner in the catalogue's positions, Mpc/h; empty: what a "
         "BORG run states, else 0,0,0",
     )
-    boundary: Literal["periodic", "interior"] = setting(
-        "periodic", "periodic for a full simulation box; interior leaves out voxels at the border"
+    boundary: Literal["auto", "periodic", "interior"] = setting(
+        "auto",
+        "periodic for a full simulation box; interior leaves out voxels at the border; auto: what "
+        "the field's file states, else periodic",
     )
     length_unit: float | None = setting(
         None,

@@ -10,7 +10,7 @@ from halo_mdn.config import DataConfig, is_example
 from halo_mdn.errors import InputError
 from halo_mdn.halos.alignment import compare_placements
 from halo_mdn.io.example import path_of, with_example_values
-from halo_mdn.io.field_file import read_field
+from halo_mdn.io.field_file import read_field, stored_field
 from halo_mdn.io.formats import hdf5
 from halo_mdn.io.halo_file import read_halos
 from halo_mdn.io.listing import describe_field, describe_halos
@@ -38,7 +38,7 @@ def roles_of(name: str, data: DataConfig, *, has_field: bool = False) -> DataCon
     if is_example(name):
         return data
     path = Path(name)
-    no_field = _complaint(lambda: read_field(replace(data, field=name)))
+    no_field = _complaint(lambda: stored_field(replace(data, field=name)))
     no_halos = _complaint(lambda: read_halos(path, data))
     if no_halos and has_field:
         raise InputError(no_halos)
@@ -69,12 +69,16 @@ def report_of(data: DataConfig, path: Path) -> list[str]:
     if not data.field and not data.catalogue:
         return _describe_particles(path, data)
     lines: list[str] = []
+    complaint = ""
     notes: tuple[str, ...] = ()
     if data.field:
         data = with_example_values(data)
-        field = read_field(data)
+        field = stored_field(data)
+        complaint = _complaint(lambda: read_field(data))
+        field = field if complaint else read_field(data)
         data = with_stated(data, field, path_of(data.field))
         lines += describe_field(field, data)
+        lines += [f"           it cannot be used: {complaint}"] if complaint else []
         notes += field.notes
     num_halos = 0
     for name in data.catalogue:
@@ -84,7 +88,7 @@ def report_of(data: DataConfig, path: Path) -> list[str]:
         num_halos += len(table.mass)
         data = replace(data, mass_threshold=max(data.mass_threshold, table.mass_threshold or 0.0))
     lines += [f"note       {note}" for note in notes]
-    if data.field and num_halos and data.box_size:
+    if data.field and not complaint and num_halos and data.box_size:
         above = (1 + field.delta)[field.delta > -1]  # empty voxels are no reason not to look
         floor = data.density_floor or float(above.min(initial=1.0))
         loaded = load_data(replace(data, below_threshold="drop", density_floor=floor))

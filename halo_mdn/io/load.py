@@ -18,6 +18,7 @@ from halo_mdn.io.field_file import read_field
 from halo_mdn.io.formats.arrays import read_array
 from halo_mdn.io.formats.stated import DensityField, HaloTable
 from halo_mdn.io.halo_file import read_halos
+from halo_mdn.io.overdensity import boundary_of
 
 _SAME = 1e-5  # relative difference of box sizes: files print six digits
 _SAME_EPOCH = 1e-3  # of 1 + z
@@ -112,6 +113,7 @@ def with_stated(data: DataConfig, field: DensityField, path: Path) -> DataConfig
         box_size=data.box_size or field.box_size or (),
         box_corner=data.box_corner or field.corner or (),
         field_points=points,
+        boundary=boundary_of(field, data),
         redshift=field.redshift if data.redshift is None else data.redshift,
         cosmology=data.cosmology or field.cosmology,
     )

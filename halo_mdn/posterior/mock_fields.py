@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import xarray as xr
@@ -12,7 +13,8 @@ from halo_mdn.errors import InputError
 from halo_mdn.field.density import check_density
 from halo_mdn.field.grid import Grid
 from halo_mdn.io import load_data
-from halo_mdn.io.field_file import read_field
+from halo_mdn.io.field_file import stored_field
+from halo_mdn.io.overdensity import as_overdensity
 from halo_mdn.mocks.posterior_catalogues import MockField
 from halo_mdn.posterior.reopened import config_of
 from halo_mdn.provenance import sha256_of
@@ -45,6 +47,7 @@ def field_of_file(
     *,
     box_size: tuple[float, float, float] | None = None,
     key: str = "",
+    kind: str = "delta",
 ) -> tuple[MockField, str]:
     """Another density for the model of a posterior, and what has to be said about it.
 
@@ -59,6 +62,8 @@ def field_of_file(
         In Mpc/h, where the file has none.
     key : str
         Array or dataset in the file, where it has several.
+    kind : str
+        What its values are, as ``data.field_is``.
 
     Raises
     ------
@@ -66,13 +71,17 @@ def field_of_file(
         If the field cannot be read or used, or its box is not known, or known twice.
     """
     config = config_of(posterior)
-    field = read_field(DataConfig(field=str(path), field_key=key))
+    how = DataConfig(field=str(path), field_key=key, field_is=kind)  # type: ignore[arg-type]
+    stored = stored_field(how)
+    fitted = posterior.attrs.get("boundary", config.data.boundary)
+    boundary = "interior" if "interior" in (fitted, stored.boundary) else "periodic"
+    field = as_overdensity(stored, replace(how, boundary=boundary), path)
     if field.box_size and box_size:
         raise InputError(f"{path} knows its box: leave out --box_size")
     sides = field.box_size or box_size
     if sides is None:
         raise InputError(f"--field {path} needs --box_size, one side or three in Mpc/h")
-    grid = Grid(field.delta.shape, sides, config.data.boundary)  # type: ignore[arg-type]
+    grid = Grid(field.delta.shape, sides, boundary)  # type: ignore[arg-type]
     redshift = _redshift(posterior) if field.redshift is None else field.redshift
     note = f"{path}, every halo observed"
     if field.points == "corners":

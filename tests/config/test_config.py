@@ -89,7 +89,7 @@ def test_flag_text_becomes_a_typed_value(flag: str, text: str, expected: object)
         ({"sampler.dense_mass": "1"}, "expected true or false"),
         ({"data.mass_threshold": "-2e12"}, "expected more than 0"),
         ({"data.mass_threshold": "nan"}, "expected a finite number"),
-        ({"data.boundary": "open"}, "expected one of: periodic, interior"),
+        ({"data.boundary": "open"}, "expected one of: auto, periodic, interior"),
         ({"model.multipoles": "0,one"}, "expected a whole number"),
         ({"data.redshift": "high"}, "expected a number or none"),
     ],

@@ -34,6 +34,8 @@ class DensityField(NamedTuple):
         How particles became the density.
     notes : tuple of str
         What was assumed, a sentence each.
+    boundary : {"periodic", "interior"}
+        As the file states it; periodic if it does not.
     """
 
     delta: np.ndarray
@@ -44,6 +46,7 @@ class DensityField(NamedTuple):
     cosmology: str = ""
     mass_assignment: str = "not stated"
     notes: tuple[str, ...] = ()
+    boundary: Literal["periodic", "interior"] = "periodic"
 
 
 class HaloTable(NamedTuple):
