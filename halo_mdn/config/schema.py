@@ -45,6 +45,11 @@ class DataConfig:
         "list of catalogues that share the field; 'example' for the bundled one",
         path_suffix="",
     )
+    realisations: bool = setting(
+        False,
+        "several catalogues are independent draws of halos in the same field, each complete "
+        "(not parts of one, which are read by naming the first)",
+    )
     table: str = setting("", "name (EXTNAME) of the table in a FITS catalogue that has several")
     position_key: tuple[str, ...] = setting(
         ("position",), "array (halos, 3) of positions, or three columns such as x,y,z"
@@ -90,14 +95,21 @@ class DataConfig:
         path_suffix="",
     )
     completeness_key: str = setting("", "name of the array in a .npz completeness file")
-    mass_scatter: float = setting(
-        0.0, "standard deviation of the error of ln M; 0 for exact masses", minimum=0.0
+    mass_scatter: float | None = setting(
+        None,
+        "standard deviation of the error of ln M, 0 for exact masses; none: what the catalogue's "
+        "file states, else 0",
+        minimum=0.0,
     )
-    threshold_completeness: float = setting(
-        1.0, "fraction of halos detected at the threshold, in (0, 1]", above=0.0
+    threshold_completeness: float | None = setting(
+        None,
+        "fraction of halos detected at the threshold, in (0, 1]; none: what the file states, or 1",
+        above=0.0,
     )
-    completeness_slope: float = setting(
-        1.0, "the missing fraction falls as (M / threshold)^-slope", above=0.0
+    completeness_slope: float | None = setting(
+        None,
+        "the missing fraction falls as (M / threshold)^-slope; none: what the file states, else 1",
+        above=0.0,
     )
     redshift: float | None = setting(None, "redshift of field and halos, recorded with the results")
     mass_definition: str = setting("", "such as FoF b=0.2 or 200m, recorded with the results")

@@ -22,6 +22,9 @@ from halo_mdn.errors import InputError
 SHIPPED = [shipped_folder("runs") / f"{name}.toml" for name in ("quickstart", "paper")]
 
 
+THRESHOLD = {"data.mass_threshold": "2e12"}
+
+
 def write(folder: Path, text: str) -> Path:
     path = folder / "run.toml"
     path.write_text(text, encoding="utf-8")
@@ -135,7 +138,7 @@ def test_paths_in_a_file_start_at_the_file(tmp_path: Path, monkeypatch) -> None:
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     path = write(tmp_path, "[data]\nfield = 'delta.npy'\n[model]\nname = 'mine.py'\n")
-    config = load_config(path, {"data.catalogue": "halos.npz,example"})
+    config = load_config(path, {"data.catalogue": "halos.npz,example", **THRESHOLD})
     assert config.data.field == str(tmp_path / "delta.npy")
     assert config.data.catalogue == (str(elsewhere / "halos.npz"), "example")
     assert config.model.name == str(tmp_path / "mine.py")
