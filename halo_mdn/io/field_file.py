@@ -64,6 +64,8 @@ def _read(path: Path, data: DataConfig) -> DensityField:
         box_size=content.box_size,
         redshift=content.known_redshift,
         mass_assignment=content.mass_assignment,
+        boundary=content.boundary,
+        field_is=content.field_is,
     )
 
 

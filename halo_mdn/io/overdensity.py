@@ -1,8 +1,8 @@
 """Is a field an overdensity? What it can be instead, and the setting that says so.
 
 The overdensity rho / mean - 1 of a periodic box has the mean 0 by its definition, up to rounding.
-The tolerance is 0.05, because clipped voxels, a mean taken from a cosmology, or neutrinos move it by
-a few per cent (which the model's amplitudes take up), and five standard errors of the mean, for
+The tolerance is 0.05, because clipped voxels, a mean taken from a cosmology, or neutrinos move it
+by a few per cent (which the model's amplitudes take up), and five standard errors of the mean, for
 fields on few voxels. What is meant to have another mean says so with `data.field_is`.
 """
 
@@ -34,13 +34,14 @@ def as_overdensity(field: DensityField, data: DataConfig, path: Path) -> Density
     if values.ndim != 3 or not values.size or not np.isfinite(values).all():
         return field  # refused by the check of the density, which counts the bad voxels
     periodic = boundary_of(field, data) == "periodic"
-    complaint = _fill_value(values) or _not_convertible(values, data.field_is, periodic)
+    kind = field.field_is if data.field_is == "delta" else data.field_is
+    complaint = _fill_value(values) or _not_convertible(values, kind, periodic)
     if not complaint:
-        values = _converted(values, data.field_is)
-        complaint = "" if data.field_is == "region" else no_overdensity(values, periodic)
+        values = _converted(values, kind)
+        complaint = "" if kind == "region" else no_overdensity(values, periodic)
     if complaint:
         raise InputError(f"the field in {path} {complaint}")
-    return field._replace(delta=values)
+    return field._replace(delta=values, field_is="region" if kind == "region" else "delta")
 
 
 def boundary_of(field: DensityField, data: DataConfig) -> str:

@@ -238,6 +238,11 @@ def _check(content: Exchange, data: JointData) -> None:
             f"the field has {content.grid.shape} cells in {content.grid.box_size} Mpc/h: joint "
             "inference needs a cube with as many cells on each side"
         )
+    if not content.is_plain:
+        raise InputError(
+            f"{data.file} states a patch, a region, a completeness map or errors of masses: joint "
+            "inference needs a periodic box of mean density with every halo and its exact mass"
+        )
     if complaint := no_overdensity(content.delta, periodic=True):
         raise InputError(f"the field in {data.file} {complaint}")
     check_threshold(content.mass_threshold, data.mass_threshold, Path(data.file))

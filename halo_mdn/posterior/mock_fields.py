@@ -36,7 +36,8 @@ def fitted_field(posterior: xr.DataTree, bias: Bias) -> MockField:
             "--box_size to draw on another one"
         )
     halos, redshift = data.halos, _redshift(posterior)
-    field = MockField(data.delta, halos.grid, redshift, halos.completeness, halos.observation)
+    kind = "region" if data.settings.field_is == "region" else "delta"
+    field = MockField(data.delta, halos.grid, redshift, halos.completeness, halos.observation, kind)  # type: ignore[arg-type]
     return _checked(field, bias)
 
 
@@ -75,7 +76,7 @@ def field_of_file(
     stored = stored_field(how)
     fitted = posterior.attrs.get("boundary", config.data.boundary)
     boundary = "interior" if "interior" in (fitted, stored.boundary) else "periodic"
-    field = as_overdensity(stored, replace(how, boundary=boundary), path)
+    field = as_overdensity(stored, replace(how, boundary=boundary), path)  # type: ignore[arg-type]
     if field.box_size and box_size:
         raise InputError(f"{path} knows its box: leave out --box_size")
     sides = field.box_size or box_size
@@ -89,7 +90,8 @@ def field_of_file(
             "; its values are taken to lie at voxel centres: for positions in its own coordinates, "
             "subtract half a voxel and add the corner of its box"
         )
-    return _checked(MockField(field.delta, grid, redshift), bias), note
+    mock_field = MockField(field.delta, grid, redshift, field_is=field.field_is)
+    return _checked(mock_field, bias), note
 
 
 def _checked(field: MockField, bias: Bias) -> MockField:

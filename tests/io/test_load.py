@@ -105,13 +105,20 @@ def test_below_the_threshold_is_an_error_unless_dropped(tmp_path: Path, arrays) 
     assert read.halos.num_halos == (arrays["mass"] >= 1e13).sum()
     assert read.num_dropped == (arrays["mass"] < 1e13).sum()
     dropped_all = replace(data, below_threshold="drop", mass_threshold=1e20)
-    check_refused(dropped_all, "the catalogue is empty")
+    heaviest = f"all of its 50 halos are below .* the heaviest has {arrays['mass'].max():.4g}"
+    check_refused(dropped_all, heaviest.replace("+", "."))
+    check_refused(replace(dropped_all, below_threshold="error"), heaviest.replace("+", "."))
+    check_refused(data, "--data.below_threshold drop, or lower --data.mass_threshold")
 
 
 def test_several_catalogues_share_the_field(tmp_path: Path, arrays) -> None:
     data = write_npz(tmp_path, arrays)
     np.savez(tmp_path / "few.npz", position=arrays["position"][:7], mass=arrays["mass"][:7])
-    both = load_data(replace(data, catalogue=(*data.catalogue, str(tmp_path / "few.npz")))).halos
+    several = replace(data, catalogue=(*data.catalogue, str(tmp_path / "few.npz")))
+    check_refused(several, "a list of 2 files, .* set data.realisations = true .* name the first")
+    twice = replace(data, catalogue=data.catalogue * 2, realisations=True)
+    check_refused(twice, "names a file twice")
+    both = load_data(replace(several, realisations=True)).halos
     assert both.num_catalogues == 2
     assert both.num_halos == len(arrays["mass"]) + 7
 

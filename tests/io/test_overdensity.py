@@ -1,4 +1,4 @@
-"""A field that is no overdensity is refused wherever it is read, unless a setting says what it is."""
+"""A field that is no overdensity is refused wherever it is read, unless a setting says what."""
 
 from __future__ import annotations
 
@@ -82,7 +82,9 @@ def test_the_setting_says_what_a_field_is(tmp_path: Path) -> None:
             read = read_field(replace(data, field_is=kind)).delta
             np.testing.assert_allclose(read, DELTA, atol=1e-14)
     for data in files_with(tmp_path, 0.3 + DELTA):
-        np.testing.assert_array_equal(read_field(replace(data, field_is="region")).delta, 0.3 + DELTA)
+        np.testing.assert_array_equal(
+            read_field(replace(data, field_is="region")).delta, 0.3 + DELTA
+        )
 
 
 def test_a_setting_that_cannot_be_is_refused(tmp_path: Path) -> None:
