@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 
 from halo_mdn.calibration import Series, results_of, run_series, write_results
-from halo_mdn.cli.parser import add_setting_flags, given_settings
-from halo_mdn.config import RunConfig, load_config
+from halo_mdn.cli.parser import add_setting_flags, configured
+from halo_mdn.config import RunConfig
 from halo_mdn.config.runtime import set_up_jax
 from halo_mdn.config.shipped import find_run_file
 from halo_mdn.errors import INTERRUPTED, InputError
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name) < least:
             raise InputError(f"--{name} is {getattr(arguments, name)}, expected at least {least}")
     run_file = find_run_file(arguments.run_file)
-    config = load_config(run_file, given_settings(arguments))
+    config = configured(run_file, arguments)
     folder = output_folder(config, run_file)
     series = Series(config, arguments.cells, arguments.fits, folder / "fits")
     device = set_up_jax(config.runtime)

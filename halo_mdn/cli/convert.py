@@ -7,8 +7,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from halo_mdn.cli.parser import add_setting_flags, given_settings
-from halo_mdn.config import DataConfig, RuntimeConfig, load_config
+from halo_mdn.cli.parser import add_setting_flags, configured, given_settings
+from halo_mdn.config import DataConfig, RuntimeConfig, is_example, load_config
 from halo_mdn.config.runtime import set_up_jax
 from halo_mdn.config.shipped import find_run_file
 from halo_mdn.errors import InputError
@@ -17,6 +17,7 @@ from halo_mdn.io.conversion import as_exchange, density_of_particles
 from halo_mdn.io.example import path_of, with_example_values
 from halo_mdn.io.field_file import read_field
 from halo_mdn.io.formats.exchange import write_exchange
+from halo_mdn.io.halo_file import read_halos
 from halo_mdn.io.load import with_stated
 from halo_mdn.progress import Display
 
@@ -50,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"the file to write is {path}, expected a name that ends in .h5")
     refuse_existing(path, overwrite=arguments.overwrite)
     data = _settings(arguments)
+    if not arguments.run and "data.mass_threshold" not in given_settings(arguments):
+        data = _with_stated_threshold(data)
     set_up_jax(RuntimeConfig())
     display = Display()
     if arguments.particles:
@@ -77,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _settings(arguments: argparse.Namespace) -> DataConfig:
     given = given_settings(arguments)
     if arguments.run:
-        data = load_config(find_run_file(arguments.run), given).data
+        data = configured(find_run_file(arguments.run), arguments).data
     elif "data.field" in given or arguments.particles:
         # Defaults mean the example: it is converted only if somebody names it.
         data = load_config(None, {"data.catalogue": "", **given}).data
@@ -89,6 +92,21 @@ def _settings(arguments: argparse.Namespace) -> DataConfig:
         raise InputError("--particles and --cells belong together: give both or neither")
     if len(data.catalogue) > 1:
         raise InputError("an exchange file holds one catalogue: convert one at a time")
+    return data
+
+
+def _with_stated_threshold(data: DataConfig) -> DataConfig:
+    """The threshold that the catalogue states: the default one is the example's."""
+    for name in data.catalogue:
+        if is_example(name):
+            continue
+        stated = read_halos(path_of(name), data).mass_threshold
+        if stated is None:
+            raise InputError(
+                f"{name} does not state above which mass it is complete: give "
+                "--data.mass_threshold, in Msun/h"
+            )
+        data = replace(data, mass_threshold=stated)
     return data
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from halo_mdn.cli.parser import add_setting_flags, given_settings
-from halo_mdn.config import load_config
+from halo_mdn.cli.parser import add_setting_flags, configured
 from halo_mdn.config.runtime import set_up_jax
 from halo_mdn.config.shipped import find_run_file
 from halo_mdn.errors import InputError
@@ -42,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     if path.suffix != ".npz":
         raise InputError(f"--to is {path}, expected a name that ends in .npz")
     refuse_existing(path, overwrite=arguments.overwrite, instead=", or another name")
-    config = load_config(find_run_file(arguments.run_file), given_settings(arguments))
+    config = configured(find_run_file(arguments.run_file), arguments)
     device = set_up_jax(config.runtime)
     if config.model.name.endswith(".py"):
         Display().say(f"running the model file {config.model.name}")

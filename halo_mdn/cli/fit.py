@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import logging
 
-from halo_mdn.cli.parser import add_setting_flags, given_settings
-from halo_mdn.config import load_config
+from halo_mdn.cli.parser import add_setting_flags, configured
 from halo_mdn.config.runtime import set_up_jax
 from halo_mdn.config.shipped import find_run_file
 from halo_mdn.fitting.folder import claim_folder
-from halo_mdn.fitting.inputs import describe, misalignment, prepare
+from halo_mdn.fitting.inputs import describe, prepare, warnings_of
 from halo_mdn.fitting.pipeline import fit
 from halo_mdn.progress import Display
 
@@ -42,13 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Fit; the exit code is 0 once results are written, whatever the verdict."""
     run_file = find_run_file(arguments.run_file)
-    config = load_config(run_file, given_settings(arguments))
+    config = configured(run_file, arguments)
     folder = claim_folder(config, run_file, resume=arguments.resume, overwrite=arguments.overwrite)
     device = set_up_jax(config.runtime)
     inputs = prepare(config)
     display = Display()
     display.say(describe(config, inputs, folder, device=device))
-    if warning := misalignment(inputs):
+    for warning in warnings_of(inputs):
         display.say(f"warning: {warning}")
     with folder.locked(), display.following(logging.getLogger("halo_mdn")):
         fit(config, inputs, folder, display=display, resume=arguments.resume)

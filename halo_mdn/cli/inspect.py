@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from halo_mdn.cli.parser import add_setting_flags, given_settings
+from halo_mdn.cli.parser import add_setting, add_setting_flags, configured, given_settings
 from halo_mdn.config import load_config
 from halo_mdn.config.shipped import find_run_file
 from halo_mdn.io.example import path_of
@@ -31,11 +31,11 @@ def run(arguments: argparse.Namespace) -> int:
     display = Display()
     is_run_file = arguments.file.endswith(".toml")
     path = find_run_file(arguments.file) if is_run_file else path_of(arguments.file)
-    given = given_settings(arguments)
     if arguments.field:
-        given["data.field"] = arguments.field
+        add_setting(arguments, "data.field", arguments.field)
+    given = given_settings(arguments)
     if is_run_file:
-        data = load_config(path, given).data
+        data = configured(path, arguments).data
     else:
         display.say(str(arguments.file))
         for line in listing(path):

@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass
+from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
 
-from halo_mdn.config import RunConfig, nearest, settings_of
+from halo_mdn.config import RunConfig, load_config, nearest, settings_of
+from halo_mdn.config.replaced_data import in_words
+from halo_mdn.config.run_file import left_out_settings
 from halo_mdn.config.values import describe
 from halo_mdn.errors import InputError
+from halo_mdn.progress import Display
 from halo_mdn.version import __version__
 
 _PREFIX = "setting "  # of the names under which flags of settings are stored
@@ -93,6 +97,26 @@ def given_settings(arguments: argparse.Namespace) -> dict[str, str]:
     """The settings that were given as flags, as text."""
     stored = vars(arguments).items()
     return {name.removeprefix(_PREFIX): text for name, text in stored if name.startswith(_PREFIX)}
+
+
+def add_setting(arguments: argparse.Namespace, name: str, text: str) -> None:
+    """Take a setting as if it had been given as a flag."""
+    setattr(arguments, _PREFIX + name, text)
+
+
+def configured(run_file: Path, arguments: argparse.Namespace) -> RunConfig:
+    """The configuration of a run file and flags; says which settings flags make void.
+
+    Raises
+    ------
+    InputError
+        As ``load_config``.
+    """
+    given = given_settings(arguments)
+    config = load_config(run_file, given)
+    if note := in_words(left_out_settings(run_file, given)):
+        Display().say(f"note     {note}")
+    return config
 
 
 def _help(kind: Any, spec: Field[Any]) -> str:

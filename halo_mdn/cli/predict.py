@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import xarray as xr
 
 from halo_mdn.bias.base import Bias
 from halo_mdn.cli.parser import add_model_file_flag
-from halo_mdn.config import RuntimeConfig
+from halo_mdn.config import DataConfig, RuntimeConfig
 from halo_mdn.config.runtime import set_up_jax
 from halo_mdn.errors import InputError
 from halo_mdn.fitting.folder import POSTERIOR
@@ -46,6 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         default="",
         help="array or dataset in that file, where it has several",
+    )
+    parser.add_argument(
+        "--field_is",
+        choices=get_args(get_type_hints(DataConfig)["field_is"]),
+        help="what its values are, as data.field_is of a run (default: delta)",
     )
     parser.add_argument(
         "--box_size", metavar="SIDES", help="one side or three in Mpc/h, where the file has none"
@@ -109,9 +115,12 @@ def _field(arguments: argparse.Namespace, fitted: xr.DataTree, bias: Bias) -> tu
     if arguments.field:
         given = _sides(arguments.box_size) if arguments.box_size else None
         path = Path(arguments.field)
-        return field_of_file(fitted, bias, path, box_size=given, key=arguments.field_key)
-    if arguments.box_size or arguments.field_key:
-        raise InputError("--box_size and --field_key belong to --field, which is not given")
+        kind = arguments.field_is or "delta"
+        return field_of_file(fitted, bias, path, box_size=given, key=arguments.field_key, kind=kind)
+    if arguments.box_size or arguments.field_key or arguments.field_is:
+        raise InputError(
+            "--box_size, --field_key and --field_is belong to --field, which is not given"
+        )
     if is_joint(fitted):
         raise InputError(
             f"{arguments.run_folder} is a joint inference, without a given field: give --field "

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from halo_mdn.cli.parser import add_setting_flags, given_settings
-from halo_mdn.config import load_config
+from halo_mdn.cli.parser import add_setting_flags, configured
 from halo_mdn.config.model_files import bias_of
 from halo_mdn.config.runtime import set_up_jax
 from halo_mdn.config.shipped import find_run_file
@@ -33,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the table."""
     if arguments.num < 1:
         raise InputError(f"--num is {arguments.num}, expected at least 1")
-    config = load_config(find_run_file(arguments.run_file), given_settings(arguments))
+    config = configured(find_run_file(arguments.run_file), arguments)
     set_up_jax(config.runtime)
     data, bias = load_data(config.data), bias_of(config)
     log_l = fixed_field_likelihood(bias, data.delta, data.halos)

@@ -6,8 +6,7 @@ import argparse
 from argparse import SUPPRESS
 from pathlib import Path
 
-from halo_mdn.cli.parser import add_setting_flags, given_settings
-from halo_mdn.config import load_config
+from halo_mdn.cli.parser import add_setting_flags, configured
 from halo_mdn.config.runtime import set_up_jax
 from halo_mdn.config.shipped import find_run_file
 from halo_mdn.errors import InputError
@@ -45,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM, which end it with exit code 0."""
     if arguments.max_clients < 1:
         raise InputError(f"--max_clients is {arguments.max_clients}, expected at least 1")
-    config = load_config(find_run_file(arguments.run_file), given_settings(arguments))
+    config = configured(find_run_file(arguments.run_file), arguments)
     device = set_up_jax(config.runtime)
     inputs = prepare(config)
     bias, halos = inputs.bias, inputs.data.halos

@@ -11,6 +11,7 @@ from dataclasses import Field, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
+from halo_mdn.config.replaced_data import check_threshold_given, superseded
 from halo_mdn.config.schema import NOT_PATHS, RunConfig
 from halo_mdn.config.values import check_value, parse_text
 from halo_mdn.errors import InputError
@@ -38,12 +39,14 @@ def load_config(path: Path | None = None, flags: Mapping[str, str] | None = None
         Run file in TOML; None means all defaults. Relative paths in it start at its folder.
     flags : mapping of str to str, optional
         Settings that replace those of the file, as ``{"sampler.num_samples": "500"}``. Relative
-        paths in them start at the current folder.
+        paths in them start at the current folder. Where they name another field or catalogue, what
+        the file says of its own is left out.
 
     Raises
     ------
     InputError
-        If the file cannot be read, a key is unknown or a value is wrong.
+        If the file cannot be read, a key is unknown or a value is wrong, or a flag replaces the
+        catalogue and none gives its mass threshold.
     """
     return load_settings(RunConfig, path, flags)
 
@@ -52,18 +55,17 @@ def load_settings(
     schema: type[Schema], path: Path | None = None, flags: Mapping[str, str] | None = None
 ) -> Schema:
     """As :func:`load_config`, for a run file of another schema."""
-    values = _flatten(_read_toml(path)) if path else {}
-    known = {name: (kind, spec) for name, kind, spec in settings_of(schema)}
-    resolved: dict[str, Any] = {}
-    for name, value in values.items():
-        kind, spec = _find(name, known, f" in {path}")
-        value = check_value(value, kind, spec, f"{name} in {path}")
-        resolved[name] = _absolute(value, spec, Path(path or ".").parent)
-    for name, text in (flags or {}).items():
-        kind, spec = _find(name, known, "")
-        value = check_value(parse_text(text, kind, f"--{name}"), kind, spec, f"--{name}")
-        resolved[name] = _absolute(value, spec, Path.cwd())
-    return _assemble(schema, resolved)
+    stored, given = _stored(schema, path), _given(schema, flags or {})
+    if path:
+        check_threshold_given(stored, given)
+    left_out = superseded(stored, given)
+    kept = {name: value for name, value in stored.items() if name not in left_out}
+    return _assemble(schema, kept | given)
+
+
+def left_out_settings(path: Path, flags: Mapping[str, str]) -> list[str]:
+    """Settings of a run file that do not hold, as they speak of data that flags replace."""
+    return superseded(_stored(RunConfig, path), _given(RunConfig, flags))
 
 
 def nearest(name: str, known: list[str]) -> str:
@@ -98,6 +100,29 @@ def config_hash(config: Any, *, without: tuple[str, ...] = ("output", "runtime")
     """SHA-256 of the settings that decide the draws; tables in `without` do not."""
     values = {key: value for key, value in asdict(config).items() if key not in without}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _stored(schema: type, path: Path | None) -> dict[str, Any]:
+    """The settings of a run file by full name, checked."""
+    values = _flatten(_read_toml(path)) if path else {}
+    known = {name: (kind, spec) for name, kind, spec in settings_of(schema)}
+    resolved: dict[str, Any] = {}
+    for name, value in values.items():
+        kind, spec = _find(name, known, f" in {path}")
+        value = check_value(value, kind, spec, f"{name} in {path}")
+        resolved[name] = _absolute(value, spec, Path(path or ".").parent)
+    return resolved
+
+
+def _given(schema: type, flags: Mapping[str, str]) -> dict[str, Any]:
+    """The settings of flags by full name, checked."""
+    known = {name: (kind, spec) for name, kind, spec in settings_of(schema)}
+    resolved: dict[str, Any] = {}
+    for name, text in flags.items():
+        kind, spec = _find(name, known, "")
+        value = check_value(parse_text(text, kind, f"--{name}"), kind, spec, f"--{name}")
+        resolved[name] = _absolute(value, spec, Path.cwd())
+    return resolved
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -33,11 +33,22 @@ class DataConfig:
         "where the field's values lie, at centres or at corners (lowest x, y, z) of voxels; auto: "
         "corners for a BORG file, centres for others",
     )
+    field_is: Literal["delta", "region", "1+delta", "density"] = setting(
+        "delta",
+        "what the field's values are: delta, of mean 0 in a periodic box; region: delta of a "
+        "region that is not of mean density; 1+delta; density: counts or a density in any unit, "
+        "divided by its mean",
+    )
     catalogue: tuple[str, ...] = setting(
         (EXAMPLE,),
         "halo catalogue (.npz, .npy, .csv, .fits, .parquet, .h5, Rockstar .list), or a "
         "list of catalogues that share the field; 'example' for the bundled one",
         path_suffix="",
+    )
+    realisations: bool = setting(
+        False,
+        "several catalogues are independent draws of halos in the same field, each complete "
+        "(not parts of one, which are read by naming the first)",
     )
     table: str = setting("", "name (EXTNAME) of the table in a FITS catalogue that has several")
     position_key: tuple[str, ...] = setting(
@@ -60,8 +71,10 @@ class DataConfig:
         "x, y, z of the box's lowest corner in the catalogue's positions, Mpc/h; empty: what a "
         "BORG run states, else 0,0,0",
     )
-    boundary: Literal["periodic", "interior"] = setting(
-        "periodic", "periodic for a full simulation box; interior leaves out voxels at the border"
+    boundary: Literal["auto", "periodic", "interior"] = setting(
+        "auto",
+        "periodic for a full simulation box; interior leaves out voxels at the border; auto: what "
+        "the field's file states, else periodic",
     )
     length_unit: float | None = setting(
         None,
@@ -82,14 +95,21 @@ class DataConfig:
         path_suffix="",
     )
     completeness_key: str = setting("", "name of the array in a .npz completeness file")
-    mass_scatter: float = setting(
-        0.0, "standard deviation of the error of ln M; 0 for exact masses", minimum=0.0
+    mass_scatter: float | None = setting(
+        None,
+        "standard deviation of the error of ln M, 0 for exact masses; none: what the catalogue's "
+        "file states, else 0",
+        minimum=0.0,
     )
-    threshold_completeness: float = setting(
-        1.0, "fraction of halos detected at the threshold, in (0, 1]", above=0.0
+    threshold_completeness: float | None = setting(
+        None,
+        "fraction of halos detected at the threshold, in (0, 1]; none: what the file states, or 1",
+        above=0.0,
     )
-    completeness_slope: float = setting(
-        1.0, "the missing fraction falls as (M / threshold)^-slope", above=0.0
+    completeness_slope: float | None = setting(
+        None,
+        "the missing fraction falls as (M / threshold)^-slope; none: what the file states, else 1",
+        above=0.0,
     )
     redshift: float | None = setting(None, "redshift of field and halos, recorded with the results")
     mass_definition: str = setting("", "such as FoF b=0.2 or 200m, recorded with the results")

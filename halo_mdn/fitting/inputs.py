@@ -68,10 +68,16 @@ def _prior_text(bias: Bias) -> str:
 
 
 def misalignment(inputs: Inputs) -> str:
-    """A sentence if halos would clearly follow the field better in another placement, else ""."""
+    """A sentence if halos do not follow the field as given, in another placement or in none."""
     data = inputs.data
     comparison = compare_placements(data.delta, data.halos, inputs.bias.density_floor)
-    return comparison.in_words() if comparison.better else ""
+    return "" if comparison.aligned else comparison.in_words()
+
+
+def warnings_of(inputs: Inputs) -> tuple[str, ...]:
+    """What is odd about the data, a sentence each."""
+    found = misalignment(inputs)
+    return inputs.data.warnings + ((found,) if found else ())
 
 
 def fingerprint(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
@@ -95,7 +101,7 @@ def attributes(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
         "config_sha256": config_hash(config),
         "input_files": {name: path.name for name, path in files.items()},
         "input_hashes": {name: file_hash(path) for name, path in files.items()},
-        "data_notes": list(inputs.data.notes),
+        "data_notes": [*inputs.data.notes, *inputs.data.warnings],
         "redshift": "not given" if known.redshift is None else known.redshift,
         "mass_definition": known.mass_definition or "not given",
         "cosmology": known.cosmology or "not given",

@@ -88,6 +88,11 @@ class Comparison(NamedTuple):
                 return other
         return None
 
+    @property
+    def aligned(self) -> bool:
+        """Whether halos follow the field as given, and in no other placement clearly better."""
+        return self.better is None and self.given.significance >= _RELATED
+
     def in_words(self) -> str:
         """One sentence: aligned, misaligned and how, or unrelated."""
         given, better = self.given, self.better

@@ -93,7 +93,8 @@ class HaloCatalogue:
             If shapes disagree, the catalogue is empty, a selected halo lies outside the box or
             below the threshold, a value is not finite, or the masses look like logarithms.
         """
-        position, mass = np.asarray(position, dtype=float), np.asarray(mass, dtype=float)
+        position = np.asarray(position, dtype=float)
+        mass = not_below(np.asarray(mass), mass_threshold)
         _check_shapes("position", position, mass.shape)
         used = _as_selected(selected, mass.shape)
         _check_mass_scale(mass[used])
@@ -242,6 +243,20 @@ def _as_selected(selected: ArrayLike | None, shape: tuple[int, ...]) -> np.ndarr
             f"expected one bool per halo, shape {shape}"
         )
     return mask
+
+
+def not_below(mass: np.ndarray, threshold: float, precision: float = 0.0) -> np.ndarray:
+    """Masses in float64, those within rounding below the threshold put at it.
+
+    ``precision`` is relative, of masses as they were stored; at least that of their type counts: in
+    float32 a mass at the threshold can come out 6e-8 lighter.
+    """
+    precision = max(precision, _ROUNDING)
+    if mass.dtype.kind == "f":
+        precision = max(precision, float(np.finfo(mass.dtype).eps))
+    mass = np.asarray(mass, dtype=float)
+    at_threshold = (mass < threshold) & (mass >= threshold * (1 - precision))
+    return np.where(at_threshold, threshold, mass)
 
 
 def _check_mass_scale(mass: np.ndarray) -> None:

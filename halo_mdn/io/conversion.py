@@ -12,6 +12,8 @@ from halo_mdn.errors import InputError
 from halo_mdn.field.density import check_density
 from halo_mdn.field.grid import Grid
 from halo_mdn.field.painting import paint_in_pieces
+from halo_mdn.halos.alignment import compare_placements
+from halo_mdn.halos.mass_observation import EXACT
 from halo_mdn.io.formats.exchange import Exchange
 from halo_mdn.io.formats.stated import DensityField
 from halo_mdn.io.load import RunData, grid_of, with_halos
@@ -68,8 +70,13 @@ def as_exchange(
         If field and halos do not fit each other, or no file and no setting knows the redshift.
     """
     halos = with_halos(field, data) if data.catalogue else None
-    notes = halos.notes if halos else field.notes
+    notes = halos.notes + _warnings(halos) if halos else field.notes
     data = halos.settings if halos else data
+    if data.density_floor:
+        raise InputError(
+            "an exchange file holds the density as it is: leave out data.density_floor (0), "
+            "and give it to the fit"
+        )
     if data.redshift is None:
         raise InputError("no file states the redshift: give --data.redshift")
     position, mass = _halos(halos)
@@ -91,7 +98,19 @@ def as_exchange(
             "cosmology": data.cosmology,
             "notes": json.dumps(notes),
         },
+        boundary=grid.boundary,
+        field_is=field.field_is,
+        observation=halos.halos.observation if halos else EXACT,
+        completeness=halos.halos.completeness if halos else None,
     ), notes
+
+
+def _warnings(data: RunData) -> tuple[str, ...]:
+    """What is odd about the halos, and whether they do not follow the field."""
+    floor = float((1 + data.delta)[data.delta > -1].min(initial=1.0))
+    comparison = compare_placements(data.delta, data.halos, data.settings.density_floor or floor)
+    found = () if comparison.aligned else (comparison.in_words(),)
+    return tuple(f"warning: {text}" for text in data.warnings + found)
 
 
 def _halos(data: RunData | None) -> tuple[np.ndarray, np.ndarray]:

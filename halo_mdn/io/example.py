@@ -30,7 +30,7 @@ def example_provenance() -> dict[str, Any]:
 
 
 def with_example_values(data: DataConfig) -> DataConfig:
-    """Fills in what the example knows about itself: box, redshift, mass definition, cosmology.
+    """Fills in what the example knows about its field: box, redshift, cosmology.
 
     Raises
     ------
@@ -47,6 +47,5 @@ def with_example_values(data: DataConfig) -> DataConfig:
         data,
         box_size=(side,),
         redshift=known["redshift"] if data.redshift is None else data.redshift,
-        mass_definition=data.mass_definition or known["mass_definition"],
         cosmology=data.cosmology or json.dumps(known["cosmology"]),
     )

@@ -16,15 +16,27 @@ from halo_mdn.io.formats.exchange import read_exchange
 from halo_mdn.io.formats.guard import reading
 from halo_mdn.io.formats.kinds import FIELDS
 from halo_mdn.io.formats.stated import DensityField, checked_field
+from halo_mdn.io.overdensity import as_overdensity
 
 
 def read_field(data: DataConfig) -> DensityField:
-    """The density field that the settings name, and what its file states.
+    """The overdensity that the settings name, and what its file states.
 
     Raises
     ------
     InputError
         If the file is missing or unreadable, or holds no overdensity.
+    """
+    return as_overdensity(stored_field(data), data, path_of(data.field))
+
+
+def stored_field(data: DataConfig) -> DensityField:
+    """The field as the file has it, which need not be an overdensity.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or unreadable, or holds no field.
     """
     path = path_of(data.field)
     with reading(path):
@@ -52,6 +64,8 @@ def _read(path: Path, data: DataConfig) -> DensityField:
         box_size=content.box_size,
         redshift=content.known_redshift,
         mass_assignment=content.mass_assignment,
+        boundary=content.boundary,
+        field_is=content.field_is,
     )
 
 
@@ -60,10 +74,4 @@ def _of_array(field: np.ndarray, path: Path) -> DensityField:
         raise InputError(f"the field in {path} has shape {field.shape}, expected three axes")
     if field.size == 0:
         raise InputError(f"the field in {path} has shape {field.shape} and so no voxel")
-    field = field.astype(float)
-    if field.min() >= 0 and abs(field.mean() - 1) < 0.1:
-        raise InputError(
-            f"the field in {path} is nowhere negative and its mean is {field.mean():.3g}: it looks "
-            "like density over mean density, expected the overdensity delta (subtract 1)"
-        )
-    return DensityField(field)
+    return DensityField(field.astype(float))

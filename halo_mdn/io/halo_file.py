@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 
 from halo_mdn.config.schema import DataConfig
 from halo_mdn.errors import InputError
-from halo_mdn.io.example import example_path
+from halo_mdn.io.example import example_path, example_provenance
 from halo_mdn.io.formats import fits_table, hdf5, kinds, parquet_table, text
 from halo_mdn.io.formats.arrays import read_array
 from halo_mdn.io.formats.exchange import read_exchange
@@ -37,9 +38,11 @@ def read_halos(path: Path, data: DataConfig) -> HaloTable:
 
 def _in_our_units(table: HaloTable, path: Path, data: DataConfig) -> HaloTable:
     notes = table.notes
-    if path != example_path():  # whose units are known
+    if path == example_path():
+        table = _of_example(table)
+    else:
         notes += assumed(path, table.length_unit, table.mass_unit, data)
-    precision = _precision(table.mass, data)
+    precision = _precision(table, data)
     position = in_mpc_h(table.position, table.length_unit, data, path)
     mass = in_msun_h(table.mass, table.mass_unit, data, path)
     selected = np.ones(mass.shape, dtype=bool)
@@ -58,11 +61,23 @@ def _in_our_units(table: HaloTable, path: Path, data: DataConfig) -> HaloTable:
     )
 
 
-def _precision(mass: np.ndarray, data: DataConfig) -> float:
+def _of_example(table: HaloTable) -> HaloTable:
+    """The table with what the example knows about its halos."""
+    known = example_provenance()
+    return table._replace(
+        box_size=(known["box_size_mpc_h"],) * 3,
+        redshift=known["redshift"],
+        cosmology=json.dumps(known["cosmology"]),
+        mass_definition=known["mass_definition"],
+    )
+
+
+def _precision(table: HaloTable, data: DataConfig) -> float:
     """The relative precision of masses as they are stored."""
+    mass = table.mass
     if mass.dtype.kind != "f":
         return 0.0
-    rounding = float(np.finfo(mass.dtype).eps)
+    rounding = max(float(np.finfo(mass.dtype).eps), table.mass_precision)
     if not data.mass_is_log10:
         return rounding
     return rounding * np.log(10) * float(np.abs(mass).max(initial=1.0))
@@ -82,7 +97,10 @@ def _read(path: Path, data: DataConfig) -> HaloTable:
     else:
         columns = _read_arrays(path, data)
         units = [""] * len(columns)
-    return _of_columns(columns, units, data, path)
+    table = _of_columns(columns, units, data, path)
+    if text.is_text(path):
+        table = table._replace(mass_precision=text.decimal_precision(table.mass))
+    return table
 
 
 def _read_arrays(path: Path, data: DataConfig) -> list[np.ndarray]:
@@ -126,6 +144,8 @@ def _read_hdf5(path: Path, data: DataConfig) -> HaloTable:
         redshift=content.known_redshift,
         mass_definition=content.mass_definition,
         mass_threshold=content.mass_threshold,
+        observation=None if content.is_plain else content.observation,
+        completeness=content.completeness,
     )
 
 

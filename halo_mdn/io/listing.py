@@ -61,10 +61,6 @@ def describe_field(field: DensityField, data: DataConfig) -> list[str]:
         lines.append(f"           {num_empty:,} voxels have delta <= -1: set data.density_floor")
     if num_bad:
         lines.append(f"           {num_bad:,} voxels are NaN or infinite: it cannot be used")
-    if abs(finite.mean()) > 0.05:
-        lines.append(
-            "           the mean is not 0, as that of a whole box is: is this a patch of one?"
-        )
     return lines
 
 

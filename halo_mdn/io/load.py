@@ -12,12 +12,15 @@ from halo_mdn.errors import InputError
 from halo_mdn.field.density import check_density
 from halo_mdn.field.grid import Grid
 from halo_mdn.halos.catalogue import HaloCatalogue
-from halo_mdn.halos.mass_observation import MassObservation
+from halo_mdn.halos.mass_observation import EXACT
 from halo_mdn.io.example import path_of, with_example_values
 from halo_mdn.io.field_file import read_field
 from halo_mdn.io.formats.arrays import read_array
 from halo_mdn.io.formats.stated import DensityField, HaloTable
 from halo_mdn.io.halo_file import read_halos
+from halo_mdn.io.halo_selection import select
+from halo_mdn.io.overdensity import boundary_of
+from halo_mdn.io.plausible import check_box
 
 _SAME = 1e-5  # relative difference of box sizes: files print six digits
 _SAME_EPOCH = 1e-3  # of 1 + z
@@ -43,6 +46,8 @@ class RunData:
         What was assumed while reading, a sentence each.
     mass_assignment : str
         How particles became the density.
+    warnings : tuple of str
+        What is odd about the halos, a sentence each.
     """
 
     delta: np.ndarray
@@ -52,10 +57,13 @@ class RunData:
     settings: DataConfig
     notes: tuple[str, ...] = ()
     mass_assignment: str = "not stated"
+    warnings: tuple[str, ...] = ()
 
 
-def load_data(data: DataConfig) -> RunData:
+def load_data(data: DataConfig, *, refuse: bool = True) -> RunData:
     """Read the field and the catalogues that the settings name.
+
+    Halos that cannot be all those above the threshold in the box are refused, or else warned of.
 
     Raises
     ------
@@ -64,36 +72,62 @@ def load_data(data: DataConfig) -> RunData:
     """
     data = with_example_values(data)
     field = read_field(data)
-    return with_halos(field, with_stated(data, field, path_of(data.field)))
+    return with_halos(field, with_stated(data, field, path_of(data.field)), refuse=refuse)
 
 
-def with_halos(field: DensityField, data: DataConfig) -> RunData:
+def with_halos(field: DensityField, data: DataConfig, *, refuse: bool = True) -> RunData:
     """Read the catalogues onto a field; `data` is complete, from :func:`with_stated`.
+
+    Halos that cannot be all those above the threshold in the box are refused, or else warned of.
 
     Raises
     ------
     InputError
         As :func:`load_data`.
     """
+    _check_catalogues(data)
     grid = grid_of(field, data)
     check_density(field.delta, grid.shape, data.density_floor)
-    completeness = None
+    given = None
     if data.completeness:
-        completeness = read_array(Path(data.completeness), data.completeness_key)
-    notes, catalogues, num_dropped = field.notes, [], 0
+        given = read_array(Path(data.completeness), data.completeness_key)
+    notes, selections = field.notes, []
     for name in data.catalogue:
         table = read_halos(path_of(name), data)
         data, more = _with_stated_by_halos(data, table, path_of(name))
-        halos, dropped = _catalogue(table, path_of(name), data, grid, completeness)
-        catalogues.append(halos)
+        completeness = _completeness(given, table, path_of(name))
+        selections.append(select(table, path_of(name), data, grid, completeness))
         notes += table.notes + more
-        num_dropped += dropped
-    if not catalogues:
-        raise InputError("data.catalogue is an empty list, expected at least one halo catalogue")
-    halos = catalogues[0] if len(catalogues) == 1 else HaloCatalogue.stack(catalogues)
+    catalogues = [one.halos for one in selections]
+    warnings = tuple(text for one in selections for text in one.warnings)
+    complaints = tuple(one.complaint for one in selections if one.complaint)
+    if complaints and refuse:
+        raise InputError(complaints[0])
     return RunData(
-        field.delta, halos, num_dropped, _files(data), data, notes, field.mass_assignment
+        field.delta,
+        catalogues[0] if len(catalogues) == 1 else HaloCatalogue.stack(catalogues),
+        sum(one.num_dropped for one in selections),
+        _files(data),
+        data,
+        notes,
+        field.mass_assignment,
+        complaints + warnings,
     )
+
+
+def _check_catalogues(data: DataConfig) -> None:
+    """Refuse a list of catalogues that nobody said to be draws of the same universe."""
+    num = len(data.catalogue)
+    if num == 0:
+        raise InputError("data.catalogue is an empty list, expected at least one halo catalogue")
+    if num > 1 and not data.realisations:
+        raise InputError(
+            f"data.catalogue is a list of {num} files, which would count as independent catalogues "
+            "of the same field: set data.realisations = true if they are, and if they are parts of "
+            "one catalogue, name the first part alone (HDF5) or join them in one file"
+        )
+    if len({path_of(name).resolve() for name in data.catalogue}) < num:
+        raise InputError("data.catalogue names a file twice: its halos would count twice")
 
 
 def with_stated(data: DataConfig, field: DensityField, path: Path) -> DataConfig:
@@ -106,20 +140,35 @@ def with_stated(data: DataConfig, field: DensityField, path: Path) -> DataConfig
     """
     if field.box_size is not None:
         _check_same_box(field.box_size, data, path)
+    if data.boundary == "periodic" and field.boundary == "interior":
+        raise InputError(
+            f"{path} states that it is a patch with an interior boundary, data.boundary is "
+            "periodic: leave the setting out"
+        )
     points = field.points if data.field_points == "auto" else data.field_points
     return replace(
         data,
         box_size=data.box_size or field.box_size or (),
         box_corner=data.box_corner or field.corner or (),
         field_points=points,
+        boundary=boundary_of(field, data),  # type: ignore[arg-type]
+        field_is="region" if field.field_is == "region" else data.field_is,
         redshift=field.redshift if data.redshift is None else data.redshift,
         cosmology=data.cosmology or field.cosmology,
     )
 
 
 def grid_of(field: DensityField, data: DataConfig) -> Grid:
-    """The grid of a field."""
-    return Grid(field.delta.shape, _three_sides(data.box_size), data.boundary)  # type: ignore[arg-type]
+    """The grid of a field.
+
+    Raises
+    ------
+    InputError
+        If its box is not known, or cannot be.
+    """
+    sides = _three_sides(data.box_size)
+    check_box(sides)
+    return Grid(field.delta.shape, sides, boundary_of(field, data))  # type: ignore[arg-type]
 
 
 def _with_stated_by_halos(
@@ -129,6 +178,7 @@ def _with_stated_by_halos(
     if table.box_size is not None:
         _check_same_box(table.box_size, data, path)
     check_threshold(table.mass_threshold, data.mass_threshold, path)
+    data = _with_observation(data, table, path)
     notes: tuple[str, ...] = ()
     ours, theirs = data.redshift, table.redshift
     if ours is not None and theirs is not None and abs(theirs - ours) > _SAME_EPOCH * (1 + ours):
@@ -142,51 +192,32 @@ def _with_stated_by_halos(
     return data, notes
 
 
-def _catalogue(
-    table: HaloTable, path: Path, data: DataConfig, grid: Grid, completeness: np.ndarray | None
-) -> tuple[HaloCatalogue, int]:
-    """A validated catalogue and the number of halos dropped below the threshold."""
-    position, mass, selected = table.position, table.mass, table.selected
-    assert selected is not None  # read_halos gives it
-    keep = np.ones(mass.shape, dtype=bool)
-    if data.below_threshold == "drop" and selected.shape == mass.shape == position.shape[:1]:
-        keep = ~(mass < data.mass_threshold)
-        position, mass, selected = position[keep], mass[keep], selected[keep]
-    try:
-        halos = HaloCatalogue.from_positions(
-            on_grid(position, data, grid),
-            mass,
-            grid,
-            mass_threshold=data.mass_threshold,
-            selected=selected,
-            completeness=completeness,
-            observation=_observation(data),
+def _with_observation(data: DataConfig, table: HaloTable, path: Path) -> DataConfig:
+    """Settings with the errors of masses that the file states; exact masses where nobody does."""
+    names = {
+        "mass_scatter": "scatter",
+        "threshold_completeness": "threshold_completeness",
+        "completeness_slope": "completeness_slope",
+    }
+    for ours, theirs in names.items():
+        given, stated = getattr(data, ours), getattr(table.observation, theirs, None)
+        if given is not None and stated is not None and given != stated:
+            raise InputError(
+                f"{path} states {ours} = {stated:g}, data.{ours} is {given:g}: leave it out"
+            )
+        usual = getattr(EXACT, theirs) if stated is None else stated
+        data = replace(data, **{ours: usual if given is None else given})
+    return data
+
+
+def _completeness(given: np.ndarray | None, table: HaloTable, path: Path) -> np.ndarray | None:
+    """The completeness map of the settings or of the catalogue's file."""
+    stated = table.completeness
+    if given is not None and stated is not None and not np.array_equal(given, stated):
+        raise InputError(
+            f"{path} has a completeness map, and data.completeness is another one: leave it out"
         )
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    if halos.num_halos == 0:
-        raise InputError(f"{path}: no halo is left after selection, expected at least one")
-    return halos, int((~keep).sum())
-
-
-def on_grid(position: np.ndarray, data: DataConfig, grid: Grid) -> np.ndarray:
-    """Positions in the frame of a grid whose field values lie at the centres of voxels.
-
-    They are counted from the box's corner. If field values lie at corners, the voxel around value
-    (i, j, k) begins half a voxel before it, so halos move up by half a voxel, and those of the last
-    half voxel wrap around. Positions outside of the box stay outside, to be refused.
-    """
-    if len(data.box_corner) not in (0, 3):
-        raise InputError(f"data.box_corner is {data.box_corner}, expected x, y, z in Mpc/h")
-    if position.ndim < 1 or position.shape[-1] != 3:
-        return position
-    if data.box_corner:
-        position = position - np.array(data.box_corner)
-    if data.field_points != "corners":
-        return position
-    sides, half = np.array(grid.box_size), np.array(grid.voxel_size) / 2
-    position = position + half
-    return np.where((position >= sides) & (position <= sides + half), position - sides, position)
+    return stated if given is None else given
 
 
 def check_threshold(stated: float | None, ours: float, path: Path) -> None:
@@ -210,15 +241,12 @@ def _check_same_box(box_size: tuple[float, ...], data: DataConfig, path: Path) -
         raise InputError(f"{path} is a box of {box_size} Mpc/h, data.box_size is {data.box_size}")
 
 
-def _observation(data: DataConfig) -> MassObservation:
-    return MassObservation(
-        scatter=data.mass_scatter,
-        threshold_completeness=data.threshold_completeness,
-        completeness_slope=data.completeness_slope,
-    )
-
-
 def _three_sides(box_size: tuple[float, ...]) -> tuple[float, float, float]:
+    if not box_size:
+        raise InputError(
+            "no file states the side of the box: give data.box_size (--data.box_size), expected "
+            "one side or three, in Mpc/h"
+        )
     if len(box_size) not in (1, 3):
         raise InputError(f"data.box_size is {box_size}, expected one side or three, in Mpc/h")
     first, second, third = box_size * 3 if len(box_size) == 1 else box_size

@@ -27,6 +27,7 @@ from halo_mdn.halos.placed import place_halos
 from halo_mdn.io import file_hash
 from halo_mdn.io.formats.exchange import Exchange, read_exchange
 from halo_mdn.io.load import check_threshold
+from halo_mdn.io.overdensity import no_overdensity
 from halo_mdn.joint.beginning import Beginning, begin
 from halo_mdn.joint.joint_chains import JointDraws, draw_chains
 from halo_mdn.joint.joint_density import JointDensity, check_sites
@@ -237,6 +238,13 @@ def _check(content: Exchange, data: JointData) -> None:
             f"the field has {content.grid.shape} cells in {content.grid.box_size} Mpc/h: joint "
             "inference needs a cube with as many cells on each side"
         )
+    if not content.is_plain:
+        raise InputError(
+            f"{data.file} states a patch, a region, a completeness map or errors of masses: joint "
+            "inference needs a periodic box of mean density with every halo and its exact mass"
+        )
+    if complaint := no_overdensity(content.delta, periodic=True):
+        raise InputError(f"the field in {data.file} {complaint}")
     check_threshold(content.mass_threshold, data.mass_threshold, Path(data.file))
     if content.mass.size and content.mass.min() < data.mass_threshold * (1 - 1e-9):
         raise InputError(

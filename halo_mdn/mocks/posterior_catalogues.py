@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import h5py
 import jax
@@ -21,7 +22,14 @@ from halo_mdn.field.grid import Grid
 from halo_mdn.files import refuse_existing, write_file, write_hdf5
 from halo_mdn.halos.catalogue import HaloCatalogue
 from halo_mdn.halos.mass_observation import EXACT, MassObservation
-from halo_mdn.io.formats.exchange import FORMAT, ORIGIN, UNITS, VERSION
+from halo_mdn.io.formats.exchange import (
+    FORMAT,
+    ORIGIN,
+    UNITS,
+    field_attributes,
+    version_of,
+    write_observation,
+)
 from halo_mdn.io.formats.hdf5 import SHARED_DENSITY
 from halo_mdn.mocks.simulation import simulate
 
@@ -43,6 +51,8 @@ class MockField:
         Expected observed fraction of the halos.
     observation : MassObservation
         Errors and completeness of the masses.
+    field_is : {"delta", "region"}
+        ``"region"`` for a periodic field whose mean is not 0.
     """
 
     delta: np.ndarray
@@ -50,6 +60,13 @@ class MockField:
     redshift: float = np.nan
     completeness: np.ndarray | None = None
     observation: MassObservation = EXACT
+    field_is: Literal["delta", "region"] = "delta"
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the box is periodic and of mean density, and every halo seen, with its mass."""
+        exact = self.observation.is_exact and self.completeness is None
+        return exact and self.grid.boundary == "periodic" and self.field_is == "delta"
 
 
 @dataclass(frozen=True)
@@ -143,7 +160,7 @@ def write_mocks(
         write_hdf5(paths[0].parent / SHARED_DENSITY, lambda file: _fill_density(file, field))
     for path, mock in zip(paths, mocks, strict=True):
         if path.suffix == SUFFIXES["hdf5"]:
-            write_hdf5(path, partial(_fill, mock, mass_definition, provenance))
+            write_hdf5(path, partial(_fill, mock, field, mass_definition, provenance))
         else:
             write_file(path, _as_text(mock, field, mass_definition, provenance))
         yield mock
@@ -160,21 +177,27 @@ def _fill_density(file: h5py.File, field: MockField) -> None:
             "mass_assignment": "",
             "origin": ORIGIN,
             "axes": "x, y, z",
+            **field_attributes(field.grid.boundary, field.field_is),
         }
     )
 
 
 def _fill(
-    mock: PosteriorCatalogue, mass_definition: str, provenance: dict[str, str], file: h5py.File
-) -> None:
+    mock: PosteriorCatalogue, field: MockField, mass_definition: str, provenance: dict[str, str],
+    file: h5py.File,
+) -> None:  # fmt: skip
     numbers = {"mock": mock.index, "chain": mock.chain, "draw": mock.draw}
-    file.attrs.update({"format": FORMAT, "format_version": VERSION, **provenance, **numbers})
+    file.attrs.update(
+        {"format": FORMAT, "format_version": version_of(field), **provenance, **numbers}
+    )
     file["density"] = h5py.ExternalLink(SHARED_DENSITY, "/density")
     position = file.create_dataset("halos/position", data=mock.halos.position)
     position.attrs["units"] = UNITS["position"]
     mass = file.create_dataset("halos/mass", data=mock.halos.mass)
     mass.attrs.update({"units": UNITS["mass"], "definition": mass_definition})
     mass.attrs["threshold"] = float(mock.halos.mass_threshold)
+    if not field.is_plain:
+        write_observation(file["halos"], field.observation, field.completeness)
     file.create_dataset("truth/params", data=mock.params)
     file["truth"].attrs["settings"] = "{}"
 

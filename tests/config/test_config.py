@@ -22,6 +22,9 @@ from halo_mdn.errors import InputError
 SHIPPED = [shipped_folder("runs") / f"{name}.toml" for name in ("quickstart", "paper")]
 
 
+THRESHOLD = {"data.mass_threshold": "2e12"}
+
+
 def write(folder: Path, text: str) -> Path:
     path = folder / "run.toml"
     path.write_text(text, encoding="utf-8")
@@ -89,7 +92,7 @@ def test_flag_text_becomes_a_typed_value(flag: str, text: str, expected: object)
         ({"sampler.dense_mass": "1"}, "expected true or false"),
         ({"data.mass_threshold": "-2e12"}, "expected more than 0"),
         ({"data.mass_threshold": "nan"}, "expected a finite number"),
-        ({"data.boundary": "open"}, "expected one of: periodic, interior"),
+        ({"data.boundary": "open"}, "expected one of: auto, periodic, interior"),
         ({"model.multipoles": "0,one"}, "expected a whole number"),
         ({"data.redshift": "high"}, "expected a number or none"),
     ],
@@ -135,7 +138,7 @@ def test_paths_in_a_file_start_at_the_file(tmp_path: Path, monkeypatch) -> None:
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     path = write(tmp_path, "[data]\nfield = 'delta.npy'\n[model]\nname = 'mine.py'\n")
-    config = load_config(path, {"data.catalogue": "halos.npz,example"})
+    config = load_config(path, {"data.catalogue": "halos.npz,example", **THRESHOLD})
     assert config.data.field == str(tmp_path / "delta.npy")
     assert config.data.catalogue == (str(elsewhere / "halos.npz"), "example")
     assert config.model.name == str(tmp_path / "mine.py")

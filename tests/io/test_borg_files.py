@@ -15,7 +15,7 @@ from halo_mdn.config import DataConfig
 from halo_mdn.field.painting import paint_overdensity
 from halo_mdn.io import load_data, read_field
 from halo_mdn.io.formats.borg import read_borg
-from halo_mdn.io.load import on_grid
+from halo_mdn.io.halo_selection import on_grid
 
 # BORG 2.1.2: LPT density of 16^3 particles on 8^3 cells of a (50 Mpc/h)^3 box, and the particles,
 # from borg.forward.models.BorgLpt with supersampling 2; positions in single precision.

@@ -17,6 +17,7 @@ from halo_mdn.io.formats.exchange import Exchange, read_exchange, write_exchange
 
 EXAMPLE = np.load(example_path())
 DELTA, POSITION, MASS = EXAMPLE["delta"], EXAMPLE["position"], EXAMPLE["mass"]
+LIGHTEST = ["--data.mass_threshold", repr(float(MASS[:4000].min()))]  # of the table below
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +55,8 @@ def test_convert_gives_what_a_fit_reads(files: Path, capsys) -> None:
     out = files / "all.h5"
     settings = ["--data.field", files / "delta.npy", "--data.catalogue", files / "halos.csv"]
     settings += ["--data.box_size", 250]
+    check_refused(capsys, "give --data.mass_threshold", "convert", out, *settings)
+    settings += LIGHTEST
     check_refused(capsys, "give --data.redshift", "convert", out, *settings)
     assert not out.exists()
     settings += ["--data.redshift", 0, "--data.mass_definition", "FoF b=0.2"]
@@ -66,7 +69,8 @@ def test_convert_gives_what_a_fit_reads(files: Path, capsys) -> None:
     np.testing.assert_allclose(content.mass, MASS[:4000], rtol=1e-13)  # through ln and exp
     assert (content.redshift, content.mass_definition) == (0.0, "FoF b=0.2")
     assert json.loads(content.provenance["made_from"]) == ["delta.npy", "halos.csv"]
-    again = load_data(DataConfig(field=str(out), catalogue=(str(out),)))
+    data = DataConfig(field=str(out), catalogue=(str(out),), mass_threshold=content.mass_threshold)
+    again = load_data(data)
     assert again.halos.num_halos == 4000 and again.settings.redshift == 0.0
     check_refused(capsys, "exists already", "convert", out, *settings)
     check_refused(capsys, "ends in .h5", "convert", files / "all.txt", *settings)
@@ -76,6 +80,7 @@ def test_convert_moves_halos_of_a_field_at_corners(files: Path) -> None:
     out = files / "corners.h5"
     settings = ["--data.field", files / "delta.npy", "--data.catalogue", files / "halos.csv"]
     settings += ["--data.box_size", 250, "--data.redshift", 0, "--data.field_points", "corners"]
+    settings += LIGHTEST
     assert call("convert", out, *settings) == 0
     np.testing.assert_allclose(
         read_exchange(out).position, (POSITION[:4000] + 125 / 64) % 250, atol=1e-12
@@ -96,7 +101,7 @@ def test_convert_particles(files: Path, capsys) -> None:
     np.testing.assert_allclose(content.delta, 0, atol=1e-12)
     assert content.redshift == 0.25 and len(content.mass) == 0 and content.mass_assignment == "CIC"
     # The catalogue states no units and is in Mpc/h, whatever the particles are in.
-    both = [*particles, "--data.catalogue", files / "halos.csv", "--overwrite"]
+    both = [*particles, "--data.catalogue", files / "halos.csv", "--overwrite", *LIGHTEST]
     assert call("convert", out, *both) == 0
     np.testing.assert_allclose(read_exchange(out).position, POSITION[:4000], rtol=1e-15)
     said = inspected(capsys, files / "snap.hdf5", "--data.length_unit", 0.001)
@@ -184,7 +189,7 @@ def test_a_fit_warns_of_misaligned_data(files: Path, capsys, monkeypatch) -> Non
     monkeypatch.setattr("halo_mdn.cli.fit.fit", lambda *arguments, **more: None)
     np.save(files / "rolled.npy", np.roll(DELTA, 1, axis=1))
     data = ["--data.catalogue", files / "halos.csv", "--data.box_size", 250]
-    data += ["--output.folder", files / "results"]
+    data += ["--output.folder", files / "results", *LIGHTEST]
     assert call(*data, "--data.field", files / "rolled.npy") == 0
     said = capsys.readouterr().out
     assert "warning: misaligned: with the halos shifted by (0, +1, 0) voxels" in said
@@ -192,3 +197,32 @@ def test_a_fit_warns_of_misaligned_data(files: Path, capsys, monkeypatch) -> Non
     assert call("--output.folder", files / "results") == 0
     said = capsys.readouterr().out
     assert "warning" not in said and "note" not in said
+
+
+def write_groups(path: Path, num_files: int) -> None:
+    with h5py.File(path, "w") as file:
+        header = {"BoxSize": 250e3, "Redshift": 0.0, "NumFiles": num_files, "Ngroups_Total": 4000}
+        file.create_group("Header").attrs.update(header)
+        file["Group/GroupPos"] = 1e3 * POSITION[:4000]
+        file["Group/Group_M_Crit200"] = MASS[:4000] / 1e10
+
+
+def test_inspect_groups_whose_datasets_are_named(files: Path, capsys) -> None:
+    path = files / "groups_090.0.hdf5"
+    write_groups(path, 1)
+    said = inspected(capsys, path)
+    assert "--data.position_key (Group/GroupPos) and --data.mass_key (Group/Group_M_C" in said
+    named = ["--data.position_key", "Group/GroupPos", "--data.mass_key", "Group/Group_M_Crit200"]
+    assert "halos      cannot be read" in (said := inspected(capsys, path, *named))
+    assert "give --data.length_unit" in said or "data.length_unit" in said
+    units = [*named, "--data.length_unit", 0.001, "--data.mass_unit", 1e10]
+    said = inspected(capsys, path, *units)
+    assert "halos      4,000" in said and "box 250 Mpc/h" in said
+    said = inspected(capsys, path, *units, "--field", files / "delta.npy", "--data.box_size", 250)
+    assert "\naligned: " in said and "lighter ones are missing" in said
+    wrong = [*named[:-1], "Group/Mass"]
+    assert "no dataset of numbers 'Group/Mass'; it has:" in inspected(capsys, path, *wrong)
+    write_groups(path, 4)
+    said = inspected(capsys, path, *units)
+    assert "halos      cannot be read" in said and "is one of 4 parts, 3 of which" in said
+    assert "(4,000 of 4,000 halos are in it)" in said

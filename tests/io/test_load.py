@@ -19,8 +19,9 @@ SOURCE = Path(__file__).parents[3] / "shared" / "data" / "nbody_s1001.npz"
 
 def survey(rng: np.random.Generator, num: int = 50) -> dict[str, np.ndarray]:
     mass = 2e12 * (1 + rng.exponential(5, num))
+    density = rng.uniform(0.1, 2, (8, 8, 8))
     return {
-        "delta": rng.uniform(-0.9, 3, (8, 8, 8)),
+        "delta": density / density.mean() - 1,
         "position": rng.uniform(0, BOX, (num, 3)),
         "mass": mass,
         "used": np.arange(num) % 3 > 0,
@@ -104,13 +105,20 @@ def test_below_the_threshold_is_an_error_unless_dropped(tmp_path: Path, arrays) 
     assert read.halos.num_halos == (arrays["mass"] >= 1e13).sum()
     assert read.num_dropped == (arrays["mass"] < 1e13).sum()
     dropped_all = replace(data, below_threshold="drop", mass_threshold=1e20)
-    check_refused(dropped_all, "the catalogue is empty")
+    heaviest = f"all of its 50 halos are below .* the heaviest has {arrays['mass'].max():.4g}"
+    check_refused(dropped_all, heaviest.replace("+", "."))
+    check_refused(replace(dropped_all, below_threshold="error"), heaviest.replace("+", "."))
+    check_refused(data, "--data.below_threshold drop, or lower --data.mass_threshold")
 
 
 def test_several_catalogues_share_the_field(tmp_path: Path, arrays) -> None:
     data = write_npz(tmp_path, arrays)
     np.savez(tmp_path / "few.npz", position=arrays["position"][:7], mass=arrays["mass"][:7])
-    both = load_data(replace(data, catalogue=(*data.catalogue, str(tmp_path / "few.npz")))).halos
+    several = replace(data, catalogue=(*data.catalogue, str(tmp_path / "few.npz")))
+    check_refused(several, "a list of 2 files, .* set data.realisations = true .* name the first")
+    twice = replace(data, catalogue=data.catalogue * 2, realisations=True)
+    check_refused(twice, "names a file twice")
+    both = load_data(replace(several, realisations=True)).halos
     assert both.num_catalogues == 2
     assert both.num_halos == len(arrays["mass"]) + 7
 
@@ -130,7 +138,7 @@ def test_completeness_and_a_mask_from_their_own_files(tmp_path: Path, arrays) ->
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"delta": np.full((8, 8, 8), -1.0)}, "512 of 512 density cells .* delta <= -1"),
+        ({"delta": np.tile([-1.0, 1.0], (8, 8, 4))}, "256 of 512 density cells .* delta <= -1"),
         ({"delta": np.full((8, 8, 8), np.nan)}, "NaN or infinite"),
         ({"delta": np.full((8, 8, 8), np.inf)}, "NaN or infinite"),
         ({"delta": np.zeros((8, 8))}, "expected three axes"),

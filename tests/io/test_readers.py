@@ -204,3 +204,15 @@ def test_datasets_of_other_hdf5_files(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=message):
             load_data(replace(config, **change))
+
+
+def test_distinct_halos_are_no_phantoms(tmp_path: Path) -> None:
+    path = tmp_path / "hlist_0.50000.list"
+    rows = HLIST_ROWS.splitlines()
+    lines = [f"{row} {phantom}" for row, phantom in zip(rows, (1, 0, 0), strict=True)]
+    path.write_text(HLIST.replace(" M200b\n", " M200b phantom\n", 1) + "\n".join(lines) + "\n")
+    every, distinct = read_rockstar(path), read_rockstar(path, only_distinct=True)
+    assert every.selected is None and "1 of 3 halos are phantoms" in every.notes[-1]
+    assert "used; data.selected = distinct" in every.notes[-1]
+    np.testing.assert_array_equal(distinct.selected, [False, False, True])
+    assert distinct.notes[-1].endswith("left out")

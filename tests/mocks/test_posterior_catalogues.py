@@ -193,6 +193,7 @@ def _fails(*arguments: object, **options: object) -> None:
         (["--field", "nowhere.h5"], "there is no file"),
         (["--box_size", "40"], "belong to --field"),
         (["--field_key", "delta"], "belong to --field"),
+        (["--field_is", "density"], "belong to --field"),
         (["--format", "fits"], "invalid choice"),
     ],
 )
@@ -216,3 +217,17 @@ def test_other_voxels_are_warned_of(run_folder, tmp_path, capsys) -> None:
     arguments = ["--field", tmp_path / "delta.npy", "--box_size", 40, "--num", 1]
     assert call(run_folder, *arguments) == 0
     assert "warning: voxels of 5 Mpc/h, the fit had 4" in capsys.readouterr().out
+
+
+def test_counts_are_no_field_to_draw_on_unless_said(run_folder, tmp_path, capsys) -> None:
+    delta = mock_fit().delta
+    np.save(tmp_path / "counts.npy", np.round(1000 * (1 + delta)) + 1)
+    flags = ["--field", tmp_path / "counts.npy", "--box_size", 32, "--num", 2]
+    assert call(run_folder, *flags) == 2
+    assert "counts of particles" in capsys.readouterr().err
+    assert call(run_folder, *flags, "--field_is", "density") == 0
+    np.save(tmp_path / "delta.npy", 1.2 + delta)  # of another mean, and negative here and there
+    region = ["--field", tmp_path / "delta.npy", *flags[2:], "--overwrite"]
+    assert call(run_folder, *region) == 2
+    assert "region" in capsys.readouterr().err
+    assert call(run_folder, *region, "--field_is", "region") == 0

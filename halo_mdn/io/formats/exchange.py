@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -17,10 +17,14 @@ import numpy as np
 from halo_mdn.errors import InputError
 from halo_mdn.field.grid import Grid
 from halo_mdn.files import write_hdf5
+from halo_mdn.halos.catalogue import as_completeness
+from halo_mdn.halos.mass_observation import EXACT, MassObservation
 from halo_mdn.io.formats.hdf5 import FORMAT, opened, values_of
 
-VERSION = 1
+VERSION = 1  # of a file whose halos are all that there are, in a periodic box
+OBSERVED_VERSION = 2  # of one that says how they were observed: a reader of version 1 refuses it
 ORIGIN = "cell centres: value (i, j, k) belongs to ((i + 1/2) L0/N0, (j + 1/2) L1/N1, ...)"
+_OBSERVATION = ("scatter", "threshold_completeness", "completeness_slope")
 UNITS = {"density": "overdensity", "position": "Mpc/h", "mass": "Msun/h"}
 
 
@@ -54,6 +58,14 @@ class Exchange:
         How the truth was made: plain values, stored as JSON.
     provenance : mapping of str to str
         Versions, seed, command.
+    boundary : {"periodic", "interior"}
+        Interior for a patch, of which the voxels at the border are left out.
+    field_is : {"delta", "region"}
+        ``"region"`` for a periodic field whose mean is not 0.
+    observation : MassObservation
+        Errors and completeness of the masses.
+    completeness : array (N0, N1, N2), optional
+        Fraction of halos observed per voxel.
     """
 
     delta: np.ndarray
@@ -68,6 +80,16 @@ class Exchange:
     white_noise: np.ndarray | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
+    boundary: Literal["periodic", "interior"] = "periodic"
+    field_is: Literal["delta", "region"] = "delta"
+    observation: MassObservation = EXACT
+    completeness: np.ndarray | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the box is periodic and of mean density, and every halo seen, with its mass."""
+        exact = self.observation.is_exact and self.completeness is None
+        return exact and self.boundary == "periodic" and self.field_is == "delta"
 
     @property
     def known_redshift(self) -> float | None:
@@ -76,9 +98,9 @@ class Exchange:
 
     @property
     def grid(self) -> Grid:
-        """The periodic grid of the density."""
+        """The grid of the density."""
         n0, n1, n2 = self.delta.shape
-        return Grid((n0, n1, n2), self.box_size)
+        return Grid((n0, n1, n2), self.box_size, self.boundary)
 
 
 def write_exchange(path: Path, content: Exchange, *, overwrite: bool = False) -> None:
@@ -119,7 +141,7 @@ def read_exchange(path: Path) -> Exchange:
 
 
 def _write(file: h5py.File, content: Exchange) -> None:
-    file.attrs.update({"format": FORMAT, "format_version": VERSION})
+    file.attrs.update({"format": FORMAT, "format_version": version_of(content)})
     for name, text in content.provenance.items():
         file.attrs[name] = str(text)
     density = file.create_dataset("density", data=np.asarray(content.delta))
@@ -141,6 +163,9 @@ def _write(file: h5py.File, content: Exchange) -> None:
     mass.attrs.update({"units": UNITS["mass"], "definition": content.mass_definition})
     if content.mass_threshold is not None:
         mass.attrs["threshold"] = float(content.mass_threshold)
+    if not content.is_plain:
+        density.attrs.update(field_attributes(content.boundary, content.field_is))
+        write_observation(halos, content.observation, content.completeness)
     if content.params is None and content.white_noise is None:
         return
     truth = file.create_group("truth")
@@ -150,6 +175,25 @@ def _write(file: h5py.File, content: Exchange) -> None:
     if content.white_noise is not None:
         noise = truth.create_dataset("white_noise", data=np.asarray(content.white_noise))
         noise.attrs["origin"] = ORIGIN
+
+
+def version_of(content: Any) -> int:
+    """The version of a file: 2 where a reader of version 1 would miss what it states."""
+    return VERSION if content.is_plain else OBSERVED_VERSION
+
+
+def field_attributes(boundary: str, field_is: str) -> dict[str, str]:
+    """Attributes of the density in a file of version 2."""
+    return {"boundary": boundary, "field_is": field_is}
+
+
+def write_observation(
+    halos: h5py.Group, observation: MassObservation, completeness: np.ndarray | None
+) -> None:
+    """How halos were observed, into the group ``halos`` of a file of version 2."""
+    halos["mass"].attrs.update({name: float(getattr(observation, name)) for name in _OBSERVATION})
+    if completeness is not None:
+        halos.create_dataset("completeness", data=np.asarray(completeness, dtype=float))
 
 
 def _read(file: h5py.File, path: Path) -> Exchange:
@@ -171,7 +215,21 @@ def _read(file: h5py.File, path: Path) -> Exchange:
         white_noise=values_of(truth["white_noise"], path) if "white_noise" in truth else None,
         settings=json.loads(truth.attrs["settings"]) if truth else {},
         provenance={name: str(text) for name, text in file.attrs.items() if name not in known},
+        **(_read_observed(file, path) if file.attrs["format_version"] > VERSION else {}),
     )
+
+
+def _read_observed(file: h5py.File, path: Path) -> dict[str, Any]:
+    """What a file of version 2 states beyond one of version 1."""
+    density, halos = file["density"].attrs, file["halos"]
+    stated = {"boundary": str(density["boundary"]), "field_is": str(density["field_is"])}
+    allowed = {"boundary": ("periodic", "interior"), "field_is": ("delta", "region")}
+    for name, value in stated.items():
+        if value not in allowed[name]:
+            raise InputError(f"density in {path} has {name} {value!r}, expected {allowed[name]}")
+    numbers = {name: float(halos["mass"].attrs[name]) for name in _OBSERVATION}
+    seen = values_of(halos["completeness"], path) if "completeness" in halos else None
+    return {**stated, "observation": MassObservation(**numbers), "completeness": seen}
 
 
 def _check_header(file: h5py.File, path: Path) -> None:
@@ -181,8 +239,11 @@ def _check_header(file: h5py.File, path: Path) -> None:
             "data.field_key, or in data.position_key and data.mass_key"
         )
     version = int(file.attrs["format_version"])
-    if version != VERSION:
-        raise InputError(f"{path} has format version {version}, this program reads {VERSION}")
+    if version not in (VERSION, OBSERVED_VERSION):
+        raise InputError(
+            f"{path} has format version {version}, this program reads {VERSION} and "
+            f"{OBSERVED_VERSION}"
+        )
     wanted = {
         "density": ("units", UNITS["density"]),
         "halos/position": ("units", UNITS["position"]),
@@ -215,4 +276,7 @@ def _check(content: Exchange, where: str) -> None:
             raise InputError(f"{where}: {name} holds NaN or infinite values")
     if not (mass > 0).all():
         raise InputError(f"{where}: a halo mass is not positive, expected Msun/h")
-    content.grid.voxel_of(position)
+    grid = content.grid
+    grid.voxel_of(position)
+    if content.completeness is not None:
+        as_completeness(content.completeness, grid)

@@ -15,7 +15,7 @@ import numpy as np
 from halo_mdn.errors import InputError
 from halo_mdn.io.formats.guard import listed, reading
 from halo_mdn.io.formats.stated import HaloTable
-from halo_mdn.io.formats.text import lines_of
+from halo_mdn.io.formats.text import decimal_precision, lines_of
 from halo_mdn.io.formats.units import LENGTH, MASS, canonical
 
 USUAL_MASS = "Mvir"
@@ -42,7 +42,8 @@ def read_rockstar(
     path : Path
     mass_column : str
     only_distinct : bool
-        Select the halos that are no subhalos of others (``pid`` is -1).
+        Select the halos that are no subhalos of others (``pid`` is -1) and no phantoms, which are
+        interpolated where the halo finder found nothing.
 
     Raises
     ------
@@ -61,21 +62,23 @@ def read_rockstar(
             raise InputError(f"{path} has a header but no rows: the catalogue is empty")
         table = np.loadtxt(lines_of(path), comments="#", usecols=which, ndmin=2)
     more = dict(zip(extra, table[:, 4:].T, strict=True))
+    phantom = more.get("phantom")
     distinct = more["pid"] < 0 if "pid" in more else None
     if only_distinct and distinct is None:
         raise InputError(f"{path} has no column pid, so it cannot tell which halos are distinct")
     return HaloTable(
         table[:, :3],
         table[:, 3],
-        selected=distinct if only_distinct else None,
+        selected=_real(distinct, phantom) if only_distinct else None,
         length_unit=LENGTH,
         mass_unit=MASS,
+        mass_precision=decimal_precision(table[:, 3]),
         box_size=_box(text),
         redshift=_redshift(text, more["scale"][0] if "scale" in more else None),
         cosmology=_cosmology(text),
         notes=(
             *_notes(path, columns[which[3]], distinct, only_distinct),
-            *_phantoms(path, more.get("phantom")),
+            *_phantoms(path, phantom, only_distinct),
         ),
     )
 
@@ -144,9 +147,14 @@ def _notes(
     return tuple(notes)
 
 
-def _phantoms(path: Path, phantom: np.ndarray | None) -> tuple[str, ...]:
+def _real(distinct: np.ndarray | None, phantom: np.ndarray | None) -> np.ndarray | None:
+    return distinct if distinct is None or phantom is None else distinct & (phantom == 0)
+
+
+def _phantoms(path: Path, phantom: np.ndarray | None, only_distinct: bool) -> tuple[str, ...]:
     num = 0 if phantom is None else int((phantom != 0).sum())
     if not num or phantom is None:
         return ()
-    text = f"{num:,} of {len(phantom):,} halos are phantoms (interpolated across timesteps), used"
+    use = "left out" if only_distinct else "used; data.selected = distinct leaves them out"
+    text = f"{num:,} of {len(phantom):,} halos are phantoms (interpolated across timesteps), {use}"
     return (f"{path.name}: {text}",)

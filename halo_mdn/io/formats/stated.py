@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from halo_mdn.errors import InputError
+from halo_mdn.halos.mass_observation import MassObservation
 
 _POSITIVE = ("omega_m", "h")  # BORG writes sigma8 = 0 where it was not used
 
@@ -34,6 +35,10 @@ class DensityField(NamedTuple):
         How particles became the density.
     notes : tuple of str
         What was assumed, a sentence each.
+    boundary : {"periodic", "interior"}
+        As the file states it; periodic if it does not.
+    field_is : {"delta", "region"}
+        Whether the file states that a periodic field has a mean of its own.
     """
 
     delta: np.ndarray
@@ -44,6 +49,8 @@ class DensityField(NamedTuple):
     cosmology: str = ""
     mass_assignment: str = "not stated"
     notes: tuple[str, ...] = ()
+    boundary: Literal["periodic", "interior"] = "periodic"
+    field_is: Literal["delta", "region"] = "delta"
 
 
 class HaloTable(NamedTuple):
@@ -68,6 +75,10 @@ class HaloTable(NamedTuple):
         How many files it was read from.
     mass_precision : float
         Relative, of a mass as it is stored.
+    observation : MassObservation, optional
+        Errors and completeness of the masses, where the file states them.
+    completeness : array (N0, N1, N2), optional
+        Fraction of halos observed per voxel, where the file has it.
     """
 
     position: np.ndarray
@@ -83,6 +94,8 @@ class HaloTable(NamedTuple):
     notes: tuple[str, ...] = ()
     num_files: int = 1
     mass_precision: float = 0.0
+    observation: MassObservation | None = None
+    completeness: np.ndarray | None = None
 
 
 def checked_field(field: DensityField, path: Path) -> DensityField:

@@ -167,3 +167,16 @@ def _place(names: list[str], wanted: str, path: Path) -> int:
         what = "several columns" if alike else "no column"
         raise InputError(f"{path} has {what} {wanted!r}; it has: {listed(names)}")
     return names.index(alike[0])
+
+
+def decimal_precision(values: np.ndarray) -> float:
+    """The relative rounding of numbers that were printed with five to nine digits; else 0."""
+    size = np.abs(values[np.isfinite(values) & (values != 0)])
+    if not size.size:
+        return 0.0
+    scaled = size / 10.0 ** np.floor(np.log10(size))
+    for digits in range(5, 10):
+        step = 10.0 ** (1 - digits)
+        if np.allclose(np.round(scaled / step) * step, scaled, rtol=1e-12, atol=0):
+            return step / 2
+    return 0.0
