@@ -81,7 +81,7 @@ def test_widths_of_any_size(both_ways, which: list[int], width: float) -> None:
 
 
 @pytest.mark.parametrize("which", [BOTH, SECOND], ids=["both", "second"])
-@pytest.mark.parametrize("log_amplitude", [-1e4, -743.0, -709.5, -700.0, -640.0, -30.0, 50.0, 1e9])
+@pytest.mark.parametrize("log_amplitude", [-1e4, -709.5, -640.0, 50.0, 1e9])
 def test_amplitudes_of_any_size(both_ways, which: list[int], log_amplitude: float) -> None:
     params = NETWORK.copy()
     params[5:7] = 0
@@ -89,12 +89,13 @@ def test_amplitudes_of_any_size(both_ways, which: list[int], log_amplitude: floa
     check(both_ways(jnp.asarray(params)))
 
 
-def test_a_faint_narrow_component_is_not_lost(both_ways) -> None:
-    """Its amplitude is below the smallest float, its density at the halos is not."""
+@pytest.mark.parametrize("width", [0.01, 0.02, 0.04])
+def test_halos_that_only_a_faint_component_reaches(both_ways, width: float) -> None:
+    """The faint one's amplitude is 0 as a float, and the other's density at the halos as well."""
     params = NETWORK.copy()
     params[5:7] = 0
-    params[AMPLITUDES] = -712 - log(1e-3), -20
-    params[WIDTHS] = log(1e-45) - log(1e3)
+    params[AMPLITUDES][1] = -1e4
+    params[WIDTHS][0] = log(np.expm1(width)) - log(1e3)
     check(both_ways(jnp.asarray(params)))
 
 
