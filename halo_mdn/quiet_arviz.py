@@ -48,12 +48,21 @@ def arviz_data(groups: dict[str, xr.Dataset]) -> Any:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without the warnings about degenerate chains: the table shows them as NaN."""
-    arviz_logger = logging.getLogger("arviz")
-    level = arviz_logger.level
-    arviz_logger.setLevel(logging.CRITICAL)
+    loggers = _loggers()
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             yield
     finally:
-        arviz_logger.setLevel(level)
+        for logger, disabled in zip(loggers, before, strict=True):
+            logger.disabled = disabled
+
+
+def _loggers() -> list[logging.Logger]:
+    """What ArviZ 1 warns with, and ArviZ 0.23: a logger of its own that `logging` does not know."""
+    named = [logging.getLogger(name) for name in ("arviz", "arviz_stats.psense")]
+    own = getattr(arviz_module(), "_log", None)
+    return [*named, own] if isinstance(own, logging.Logger) else named

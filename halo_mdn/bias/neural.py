@@ -261,8 +261,7 @@ def _convolved(bias: NeuralBias, blocks: Blocks, features: Array) -> Array:
 def mixture_parameters(bias: NeuralBias, blocks: Blocks, npe: Array) -> Mixture:
     """The mixture density network: amplitudes, means and widths, each (K, N), from the NPE field.
 
-    Widths are kept above ``tiny^(1/6)`` (1e-51 in float64, 5e-7 in float32), far below the
-    rounding of ln M, so that the density and its gradient stay finite.
+    Widths are kept above :func:`smallest_width`, so that the density and its gradient stay finite.
     """
     hidden = _behind_layers(bias, blocks, npe)
     amplitude, mean, width = (
@@ -273,12 +272,16 @@ def mixture_parameters(bias: NeuralBias, blocks: Blocks, npe: Array) -> Mixture:
     means = [log(bias.mass_threshold) + mean[0]]
     for gap in mean[1:]:
         means.append(means[-1] + step(gap))
-    smallest = float(jnp.finfo(width.dtype).tiny) ** (1 / 6)
     return Mixture(
         log_amplitude=log_softplus(amplitude + bias.amplitude_offset),
         mean=jnp.stack(means),
-        width=jnp.maximum(jax.nn.softplus(width + bias.width_offset), smallest),
+        width=jnp.maximum(jax.nn.softplus(width + bias.width_offset), smallest_width(width.dtype)),
     )
+
+
+def smallest_width(dtype: jnp.dtype) -> float:
+    """``tiny^(1/6)``, far below the rounding of ln M: 5e-52 in float64, 5e-7 in float32."""
+    return float(jnp.finfo(dtype).tiny) ** (1 / 6)
 
 
 def _behind_layers(bias: NeuralBias, blocks: Blocks, npe: Array) -> Array:

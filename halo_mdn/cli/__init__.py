@@ -6,12 +6,15 @@ the exit code. It is imported only when it is used.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from halo_mdn.cli.parser import SentenceParser
+from halo_mdn.config.shipped import shipped_names
+from halo_mdn.errors import InputError
 from halo_mdn.sampling.nuts.interruption import leaving_at_once
 
 DEFAULT = "fit"
@@ -40,6 +43,8 @@ def run(argv: Sequence[str]) -> int:
         If an argument is wrong, or what the command reads is.
     """
     named = bool(argv) and argv[0] in COMMANDS
+    if argv and not named:
+        _check_no_command(argv[0])
     name, rest = (argv[0], argv[1:]) if named else (DEFAULT, argv)
     with leaving_at_once():
         command = importlib.import_module(f"halo_mdn.cli.{name}")
@@ -48,3 +53,12 @@ def run(argv: Sequence[str]) -> int:
     parser = SentenceParser(prog=program, commands=COMMANDS)
     command.add_arguments(parser)
     return command.run(parser.parse(rest))
+
+
+def _check_no_command(text: str) -> None:
+    """Refuse a word that is nearly the name of a command, and no run file."""
+    if Path(text).exists() or text in shipped_names("runs", ".toml"):
+        return
+    meant = difflib.get_close_matches(text, COMMANDS, n=1, cutoff=0.7)
+    if meant:
+        raise InputError(f"there is no command {text}; did you mean {meant[0]}?")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from halo_mdn.progress import Display
 from halo_mdn.version import __version__
 
 _PREFIX = "setting "  # of the names under which flags of settings are stored
+_NEGATIVE = re.compile(r"-[0-9.]")  # how numbers begin that argparse would take for flags
 
 
 class SentenceParser(argparse.ArgumentParser):
@@ -35,7 +37,7 @@ class SentenceParser(argparse.ArgumentParser):
 
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
         """Parse the arguments; anything left over is an error."""
-        arguments, unknown = self.parse_known_args(list(argv))
+        arguments, unknown = self.parse_known_args(self._with_negative_numbers(argv))
         for text in unknown:
             if text.startswith("-"):
                 name = text.lstrip("-").partition("=")[0]
@@ -44,6 +46,17 @@ class SentenceParser(argparse.ArgumentParser):
         if unknown:
             raise InputError(f"unexpected argument {unknown[0]!r}; see {self.prog} --help")
         return arguments
+
+    def _with_negative_numbers(self, argv: Sequence[str]) -> list[str]:
+        """The arguments with ``--flag -1,2`` as ``--flag=-1,2``: such values are never flags."""
+        joined: list[str] = []
+        for text in argv:
+            flag = self._option_string_actions.get(joined[-1]) if joined else None
+            if flag is not None and flag.nargs != 0 and _NEGATIVE.match(text):
+                joined[-1] += f"={text}"
+            else:
+                joined.append(text)
+        return joined
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage and leaving."""

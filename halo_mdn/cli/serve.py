@@ -14,7 +14,9 @@ from halo_mdn.fitting.inputs import prepare
 from halo_mdn.progress import Display, duration
 from halo_mdn.sampling.nuts.interruption import Interruption
 from halo_mdn.server import LikelihoodServer
-from halo_mdn.server.server import listening
+from halo_mdn.server.server import FRAME_SECONDS, IDLE_SECONDS, listening
+
+_LONGEST_TIMEOUT = 10**7  # four months; a socket takes no more than about 10^9 seconds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +37,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NUMBER",
         help="clients at the same time (default: 16)",
     )
+    parser.add_argument(
+        "--idle_timeout",
+        type=float,
+        default=IDLE_SECONDS,
+        metavar="SECONDS",
+        help=f"a client may be silent between requests for so long (default: {IDLE_SECONDS:g})",
+    )
+    parser.add_argument(
+        "--frame_timeout",
+        type=float,
+        default=FRAME_SECONDS,
+        metavar="SECONDS",
+        help="a first request must begin, any request must be sent and a reply taken within so "
+        f"long (default: {FRAME_SECONDS:g})",
+    )
     # As it was spelled before.
     parser.add_argument("--max-clients", type=int, default=SUPPRESS, help=SUPPRESS)
     add_setting_flags(parser)
@@ -44,12 +61,23 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM, which end it with exit code 0."""
     if arguments.max_clients < 1:
         raise InputError(f"--max_clients is {arguments.max_clients}, expected at least 1")
+    for name in ("idle_timeout", "frame_timeout"):
+        if not 0 < (seconds := getattr(arguments, name)) <= _LONGEST_TIMEOUT:
+            raise InputError(
+                f"--{name} is {seconds:g}, expected seconds above 0 and at most {_LONGEST_TIMEOUT}"
+            )
     config = configured(find_run_file(arguments.run_file), arguments)
     device = set_up_jax(config.runtime)
     inputs = prepare(config)
     bias, halos = inputs.bias, inputs.data.halos
     display = Display()
-    server = LikelihoodServer(bias, halos, max_clients=arguments.max_clients)
+    server = LikelihoodServer(
+        bias,
+        halos,
+        max_clients=arguments.max_clients,
+        frame_seconds=arguments.frame_timeout,
+        idle_seconds=arguments.idle_timeout,
+    )
     with listening(Path(arguments.socket)) as listener, Interruption() as interruption:
         voxels = " x ".join(map(str, halos.grid.shape))
         display.say(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from math import log
 
 import jax
 import jax.numpy as jnp
@@ -62,6 +63,21 @@ class PlacedHalos:
         names = ("voxel", "log_mass", "used", "coverage")
         arrays = {name: getattr(self, name) for name in names}
         return replace(self, **{n: x[index] for n, x in arrays.items() if x is not None})
+
+    def padded(self, length: int) -> PlacedHalos:
+        """The same with halos that are not used at the end, ``length`` in all.
+
+        Programs are compiled for a number of halos, so that mocks of one length share them.
+        """
+        extra = (0, length - len(self.voxel))
+        coverage = self.coverage
+        return replace(
+            self,
+            voxel=jnp.pad(self.voxel, extra),
+            log_mass=jnp.pad(self.log_mass, extra, constant_values=log(self.mass_threshold)),
+            used=jnp.pad(self.used, extra),
+            coverage=None if coverage is None else jnp.pad(coverage, extra, constant_values=1),
+        )
 
     def used_log_mass(self) -> np.ndarray:
         """Natural log masses of the halos that are used."""

@@ -211,8 +211,10 @@ def read(path: str | Path) -> xr.DataTree:
     InputError
         If the file is missing, is not netCDF, or is not a posterior.
     """
+    path = Path(path)
+    _check_there(path)
     try:
-        with xr.open_datatree(Path(path), engine="h5netcdf") as tree:
+        with xr.open_datatree(path, engine="h5netcdf") as tree:
             posterior = tree.load()
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"cannot read a posterior from {path}: {error}") from None
@@ -220,6 +222,21 @@ def read(path: str | Path) -> xr.DataTree:
     if missing:
         raise InputError(f"{path} has no group {sorted(missing)}: it is not a posterior of a run")
     return posterior
+
+
+def _check_there(path: Path) -> None:
+    """Refuse a path at which no file can be read, in words of the user's."""
+    folder, wanted = path.parent, "expected the folder of a finished run"
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file, {wanted}")
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}: {wanted}")
+    if not path.exists():
+        raise InputError(f"{folder} holds no {path.name}: {wanted}")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
 
 
 def _mass_edges(log_l: FixedFieldLikelihood, num_bins: int) -> np.ndarray:

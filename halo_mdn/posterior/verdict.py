@@ -65,8 +65,8 @@ class Row:
 
     @property
     def ess(self) -> float:
-        """The smaller of bulk and tail effective sample size; 0 where unknown."""
-        return _or(min(self.ess_bulk, self.ess_tail), 0.0)
+        """The smaller of bulk and tail effective sample size; 0 where one is unknown."""
+        return min(_or(self.ess_bulk, 0.0), _or(self.ess_tail, 0.0))
 
     def passes(self, rhat: float = RHAT, ess: float = ESS) -> bool:
         """Whether both thresholds hold; False where a number is unknown."""

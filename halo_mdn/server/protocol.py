@@ -7,6 +7,7 @@ alone and is therefore the one place where it is written down.
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -71,20 +72,45 @@ class Request:
     seed: int | None = None
 
 
-def read_request(connection: socket.socket, layout: Layout) -> Request | None:
+def read_request(
+    connection: socket.socket, layout: Layout, *, begin: float, complete: float
+) -> Request | None:
     """The next request, or None where the client has hung up.
+
+    Parameters
+    ----------
+    begin, complete : float
+        Seconds until a request must begin, and from then on until it must be complete.
 
     Raises
     ------
     Refusal
-        If the message is not of this protocol, or not for this grid.
+        If the message is not of this protocol, or not for this grid, or late.
     """
-    head = bytearray(HEADER.size)
-    received = _receive(connection, memoryview(head))
+    head = memoryview(bytearray(HEADER.size))
+    connection.settimeout(begin)
+    try:
+        received = connection.recv_into(head)
+    except TimeoutError:
+        raise _broken(f"no request came for {begin:g} s: connect again") from None
     if received == 0:
         return None
-    if received < len(head):
-        raise _broken(f"the message ended after {received} of {len(head)} bytes of its header")
+    deadline = time.monotonic() + complete
+    try:
+        received += _receive(connection, head[received:], deadline)
+        return _complete(connection, layout, head[:received], deadline)
+    except TimeoutError:
+        message = f"the message was not complete {complete:g} s after it began: connect again"
+        raise _broken(message) from None
+
+
+def _complete(
+    connection: socket.socket, layout: Layout, head: memoryview, deadline: float
+) -> Request:
+    """The request whose header has come."""
+    received = len(head)
+    if received < HEADER.size:
+        raise _broken(f"the message ended after {received} of {HEADER.size} bytes of its header")
     magic, version, operation, num_params, *shape, size = HEADER.unpack(head)
     if magic != MAGIC:
         raise _broken(f"a message starts with {MAGIC!r}, this one with {magic!r}")
@@ -94,10 +120,10 @@ def read_request(connection: socket.socket, layout: Layout) -> Request | None:
     if problem:
         limit = 8 * layout.num_words(SIMULATE)
         if size <= limit:
-            _receive(connection, memoryview(bytearray(size)))
+            _receive(connection, memoryview(bytearray(size)), deadline)
         raise Refusal(BAD_INPUT, problem, goes_on=size <= limit)
     words = np.empty(layout.num_words(operation), dtype="<f8")
-    received = _receive(connection, words.data.cast("B"))
+    received = _receive(connection, words.data.cast("B"), deadline)
     if received < size:
         raise _broken(f"the message ended after {received} of {size} bytes of its payload")
     return _request(operation, words, layout)
@@ -138,10 +164,20 @@ def _request(operation: int, words: np.ndarray, layout: Layout) -> Request:
     return Request(operation, params, delta, seed)
 
 
-def _receive(connection: socket.socket, view: memoryview) -> int:
-    """Fill the view; returns the bytes received, fewer where the client hung up."""
+def _receive(connection: socket.socket, view: memoryview, deadline: float) -> int:
+    """Fill the view; returns the bytes received, fewer where the client hung up.
+
+    Raises
+    ------
+    TimeoutError
+        At the deadline, by ``time.monotonic()``.
+    """
     total = 0
     while total < len(view):
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        connection.settimeout(left)
         received = connection.recv_into(view[total:])
         if not received:
             break

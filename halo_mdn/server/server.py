@@ -26,7 +26,8 @@ logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.2  # how soon a request to stop is seen
 _GRACE_SECONDS = 10.0  # for requests in progress when the server stops
-_STALLED_SECONDS = 60.0  # a client that does not take its reply for so long is given up
+FRAME_SECONDS = 60.0
+IDLE_SECONDS = 3600.0
 _LONGEST_PATH = 107  # bytes of the name of a Unix socket
 
 
@@ -39,9 +40,23 @@ class LikelihoodServer:
     halos : HaloCatalogue
     max_clients : int
         Further clients are refused; each may hold a few arrays of the size of the field.
+    frame_seconds : float
+        A client is given up that takes longer to send its first request, or the rest of any
+        request that it began, or to take its reply.
+    idle_seconds : float
+        The same for the time between a reply and the next request: samplers compute.
     """
 
-    def __init__(self, bias: Bias, halos: HaloCatalogue, *, max_clients: int = 16) -> None:
+    def __init__(
+        self,
+        bias: Bias,
+        halos: HaloCatalogue,
+        *,
+        max_clients: int = 16,
+        frame_seconds: float = FRAME_SECONDS,
+        idle_seconds: float = IDLE_SECONDS,
+    ) -> None:
+        self._frame_seconds, self._idle_seconds = frame_seconds, idle_seconds
         self._bias, self._halos, self._max_clients = bias, halos, max_clients
         self._clients: dict[socket.socket, Thread] = {}
         self._changing = Lock()
@@ -73,7 +88,7 @@ class LikelihoodServer:
         self._dismiss_all()
 
     def _welcome(self, connection: socket.socket) -> None:
-        connection.settimeout(None)
+        connection.settimeout(self._frame_seconds)
         with self._changing:
             full = len(self._clients) >= self._max_clients
             if not full:
@@ -90,8 +105,9 @@ class LikelihoodServer:
         """Answer one client until it hangs up or sends what is no message."""
         try:
             session = self._session()
-            while self._answer_next(connection, session):
-                pass
+            begin = self._frame_seconds
+            while self._answer_next(connection, session, begin):
+                begin = self._idle_seconds
         except OSError as error:
             logger.info("a client went away: %s", error)
         finally:
@@ -99,9 +115,11 @@ class LikelihoodServer:
                 self._clients.pop(connection, None)
             connection.close()
 
-    def _answer_next(self, connection: socket.socket, session: Session) -> bool:
+    def _answer_next(self, connection: socket.socket, session: Session, begin: float) -> bool:
         try:
-            request = read_request(connection, session.layout)
+            request = read_request(
+                connection, session.layout, begin=begin, complete=self._frame_seconds
+            )
             if request is None:
                 return False
             status, parts, goes_on = OK, session.answer(request), True
@@ -110,9 +128,8 @@ class LikelihoodServer:
             level = logging.INFO if refusal.status == FAILED else logging.WARNING
             logger.log(level, "refused a request: %s", refusal)
             status, parts, goes_on = refusal.status, [str(refusal).encode()], refusal.goes_on
-        connection.settimeout(_STALLED_SECONDS)
+        connection.settimeout(self._frame_seconds)
         send_reply(connection, status, session.layout, parts)
-        connection.settimeout(None)
         return goes_on
 
     def _dismiss_all(self) -> None:

@@ -24,6 +24,7 @@ from halo_mdn.clients.halo_mdn_client import (
 )
 from halo_mdn.errors import InputError
 from halo_mdn.halos.catalogue import HaloCatalogue
+from halo_mdn.halos.placed import Halos, place_halos
 from halo_mdn.likelihood.adjoint import adjoint
 from halo_mdn.likelihood.fixed_field import FixedFieldLikelihood, fixed_field_likelihood
 from halo_mdn.mocks.simulation import simulate
@@ -31,6 +32,8 @@ from halo_mdn.server.protocol import Layout, Refusal, Request
 from halo_mdn.version import __version__
 
 Payload = list[np.ndarray | bytes]
+
+_FEWEST = 4096  # halos that a mock is padded to, and to this times powers of two
 
 _COMPUTING = Lock()  # one evaluation at a time: each uses all cores, and memory stays bounded
 
@@ -47,7 +50,8 @@ class Session:
 
     def __init__(self, bias: Bias, halos: HaloCatalogue) -> None:
         self._bias = bias
-        self._halos = replace(halos, position=None)
+        self._catalogue = replace(halos, position=None)
+        self._halos: Halos = self._catalogue
         self._delta: np.ndarray | None = None
         self._at_field: FixedFieldLikelihood | None = None
         self.layout = Layout(bias.num_params, halos.grid.shape)
@@ -79,7 +83,7 @@ class Session:
             raise Refusal(FAILED, f"{type(error).__name__}: {error}") from error
 
     def _describe(self, request: Request) -> Payload:
-        return [json.dumps(description(self._bias, self._halos)).encode()]
+        return [json.dumps(description(self._bias, self._catalogue)).encode()]
 
     def _evaluate(self, request: Request) -> Payload:
         assert request.params is not None and request.delta is not None
@@ -109,14 +113,27 @@ class Session:
             self._bias,
             request.params,
             request.delta,
-            self._halos.grid,
-            completeness=self._halos.completeness,
-            observation=self._halos.observation,
+            self._catalogue.grid,
+            completeness=self._catalogue.completeness,
+            observation=self._catalogue.observation,
         )
-        self._halos = replace(mock, position=None)
+        self._catalogue = replace(mock, position=None)
+        placed = place_halos(self._catalogue, self._bias.domain(mock.grid))
+        self._halos = placed.padded(padded_length(len(placed.voxel)))
         self._at_field = None
         assert mock.position is not None
         return [np.column_stack([mock.position, mock.mass]).astype("<f8")]
+
+
+def padded_length(num_halos: int) -> int:
+    """To how many halos a mock is padded: the least power of two times 4096 that holds them.
+
+    What is compiled for one number of halos, 3 s and 32 MiB, serves all mocks of that length.
+    """
+    length = _FEWEST
+    while length < num_halos:
+        length *= 2
+    return length
 
 
 def description(bias: Bias, halos: HaloCatalogue) -> dict[str, Any]:

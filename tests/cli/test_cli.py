@@ -11,7 +11,9 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from halo_mdn import launch
+from halo_mdn.cli.parser import SentenceParser, add_setting_flags, given_settings
 from halo_mdn.config import settings_of
+from halo_mdn.errors import InputError
 from halo_mdn.fitting.folder import POSTERIOR, RESULTS
 
 ROOT = Path(__file__).parents[2]
@@ -98,6 +100,36 @@ def test_mistakes_get_one_sentence(box: Path, capsys, arguments, complaint: str)
 
 def test_a_missing_run_file_gets_one_sentence(capsys) -> None:
     check_refused(capsys, "there is no run file none.toml", "none.toml")
+
+
+@pytest.mark.parametrize("arguments", [["inspct", "x"], ["inspct"], ["Inspect", "x"]])
+def test_a_word_like_a_command_gets_its_name(capsys, arguments: list[str]) -> None:
+    meant = f"there is no command {arguments[0]}; did you mean inspect?"
+    check_refused(capsys, meant, *arguments)
+
+
+def test_a_run_file_may_have_a_name_like_a_command(box: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(box)
+    (box / "reports").write_text("", encoding="utf-8")
+    check_refused(capsys, "unknown flag --nothing", "reports", "--nothing")
+
+
+def test_values_that_begin_with_a_minus_belong_to_their_flag() -> None:
+    parser = SentenceParser(prog="p", commands={"fit": ""})
+    parser.add_argument("file", nargs="?")
+    parser.add_argument("--overwrite", action="store_true")
+    add_setting_flags(parser)
+    for value in ("-16,-16,-16", "-1.5", "-.5", "-1e-3,2", "-0x"):
+        given = parser.parse(["run.toml", "--data.box_corner", value, "--overwrite"])
+        assert given_settings(given) == {"data.box_corner": value}
+        assert given.file == "run.toml" and given.overwrite
+        assert given_settings(parser.parse([f"--data.box_corner={value}"])) == {
+            "data.box_corner": value
+        }
+    for wrong, complaint in {"--data.box_corner --overwrite": "expected one argument",
+                             "--overwrite -5,5": "unknown flag -5,5"}.items():  # fmt: skip
+        with pytest.raises(InputError, match=complaint):
+            parser.parse(wrong.split())
 
 
 @pytest.mark.slow

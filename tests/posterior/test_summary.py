@@ -267,7 +267,7 @@ def test_files_that_are_no_posterior_are_refused(tmp_path: Path) -> None:
     text.write_text("not netCDF")
     xr.Dataset({"a": 1}).to_netcdf(other, engine="h5netcdf")
     for path, message in (
-        (tmp_path / "missing.nc", "cannot read"),
+        (tmp_path / "missing.nc", "holds no missing.nc"),
         (text, "cannot read"),
         (other, "not a posterior"),
     ):

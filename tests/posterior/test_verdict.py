@@ -85,6 +85,60 @@ def test_the_run_as_a_whole_decides_too(run: dict, grade: str, says: str, advice
     assert any(advice in line for line in judged.advice), judged.advice
 
 
+@pytest.mark.parametrize(
+    ("run", "grade"),
+    [
+        ({"num_chains": 2}, "trust"),
+        ({"num_draws": 50}, "trust"),
+        ({"num_draws": 49}, "do not use"),
+        ({"saturation": 0.05}, "trust"),
+        ({"saturation": 0.0501}, "use with care"),
+        ({"num_divergences": 4}, "use with care"),  # of 4000
+        ({"num_divergences": 5}, "do not use"),
+        ({"ebfmi": (0.3001,) * 4}, "trust"),
+        ({"ebfmi": (0.3,) * 4}, "use with care"),
+        ({"ebfmi": (0.1501,) * 4}, "use with care"),
+        ({"ebfmi": (0.15,) * 4}, "do not use"),
+    ],
+)
+def test_numbers_of_a_run_on_both_sides_of_a_threshold(run: dict, grade: str) -> None:
+    judged = verdict((WEIGHT, ROW), replace(RUN, **run))
+    assert judged.grade == grade and bool(judged.advice) == (grade != "trust")
+
+
+@pytest.mark.parametrize(
+    ("row", "grade"),
+    [
+        ({"rhat": 1.01}, "trust"),
+        ({"ess_bulk": 400.0}, "trust"),
+        ({"ess_tail": 400.0}, "trust"),
+        ({"rhat": 1.05}, "use with care"),
+        ({"ess_bulk": 100.0}, "use with care"),
+        ({"ess_tail": 100.0}, "use with care"),
+    ],
+)
+def test_functions_on_a_threshold_pass(row: dict, grade: str) -> None:
+    assert verdict((WEIGHT, replace(ROW, **row)), RUN).grade == grade
+
+
+def test_the_evidence_never_rounds_in_favour() -> None:
+    """The worst of all functions, not of any one: R-hat is rounded up, effective draws down."""
+    others = (replace(ROW, rhat=1.0021, ess_bulk=500.9), replace(ROW, ess_tail=450.9))
+    sentence = verdict((WEIGHT, ROW, *others), RUN).sentence
+    assert "all 3 identified functions have R-hat <= 1.003 and" in sentence
+    assert "effective sample sizes >= 450," in sentence
+
+
+def test_the_worst_function_is_named() -> None:
+    """Largest R-hat first, then fewest draws; an unknown R-hat is the worst of all."""
+    rows = [replace(ROW, label=f"f{i}", rhat=1.02, ess_bulk=ess) for i, ess in enumerate((90, 80))]
+    assert "2 of 2" in (said := verdict(tuple(rows), RUN).sentence) and "worst f1:" in said
+    rows.append(replace(ROW, label="f2", rhat=1.03))
+    assert "worst f2:" in verdict(tuple(rows), RUN).sentence
+    rows.append(replace(ROW, label="f3", rhat=np.nan))
+    assert "worst f3:" in verdict(tuple(rows), RUN).sentence
+
+
 def test_bad_weights_are_explained_when_the_functions_are_good() -> None:
     judged = verdict((replace(WEIGHT, rhat=2.3), WEIGHT, ROW), RUN)
     assert judged.ok
@@ -109,6 +163,14 @@ def test_without_functions_the_parameters_decide() -> None:
 
 def test_nothing_to_judge_is_not_trusted() -> None:
     assert verdict((), RUN).grade == "do not use"
+    assert replace(ROW, ess_bulk=np.nan).ess == 0.0 == replace(ROW, ess_tail=np.nan).ess
+
+
+def test_one_chain_is_told_to_have_company_and_not_to_run_longer() -> None:
+    judged = verdict((WEIGHT, replace(ROW, rhat=np.nan)), replace(RUN, num_chains=1))
+    assert judged.grade == "do not use" and "have not converged" not in judged.sentence
+    (line,) = judged.advice
+    assert "at least 2 chains" in line
 
 
 def test_chains_in_different_modes_are_told_from_short_runs() -> None:
@@ -116,11 +178,24 @@ def test_chains_in_different_modes_are_told_from_short_runs() -> None:
     apart = verdict(bad, replace(RUN, log_posterior=(-100.0, -101.0, -180.0, -99.0)))
     assert any("chain 2 is 81 below" in line for line in apart.advice)
     assert not any("different modes" in line for line in verdict(bad, RUN).advice)
+    for gap, said in ((10.0, True), (9.9, False)):
+        run = replace(RUN, log_posterior=(-100.0, -100.0 - gap, np.nan, -100.0))
+        advice = verdict(bad, run).advice
+        assert any(f"chain 1 is {gap:.0f} below" in line for line in advice) == said
+    assert verdict((WEIGHT, ROW), replace(RUN, log_posterior=(0.0, 99.0))).advice == ()
 
 
 def test_the_advised_number_of_draws_would_be_enough() -> None:
     judged = verdict((replace(ROW, ess_bulk=200.0, ess_tail=250.0),), RUN)
     assert "num_samples = 2400" in judged.advice[0]  # 1000 x 400/200 x 1.2
+    judged = verdict((replace(ROW, ess_bulk=150.0, ess_tail=250.0),), replace(RUN, num_draws=510))
+    assert "num_samples = 1700" in judged.advice[0]  # 1632, in full hundreds
+    judged = verdict((replace(ROW, rhat=1.02),), RUN)
+    assert "num_samples = 1200" in judged.advice[0]  # enough of them, and R-hat is not
+    judged = verdict((replace(ROW, ess_bulk=10.0),), RUN)
+    assert "num_samples = 48000" in judged.advice[0]
+    judged = verdict((replace(ROW, ess_bulk=9.9),), RUN)
+    assert "hardly any independent draws" in judged.advice[0]
 
 
 def test_a_remark_does_not_change_the_grade() -> None:

@@ -152,4 +152,7 @@ def test_the_command_remakes_it_even_from_a_broken_run(tmp_path: Path, capsys, m
     text = (tmp_path / "run" / "report.html").read_text()
     assert "Halo bias: run" in text and Page(text).images == 11
     assert launch.main(["report", str(tmp_path)]) == 2
-    assert "cannot read a posterior" in capsys.readouterr().err
+    assert f"{tmp_path} holds no posterior.nc" in capsys.readouterr().err
+    assert launch.main(["report", str(tmp_path / "none")]) == 2
+    error = capsys.readouterr().err
+    assert f"there is no folder {tmp_path / 'none'}" in error and "rrno" not in error

@@ -52,6 +52,8 @@ def test_constant_functions_are_left_out_and_bad_ones_are_not():
     constant = np.ones_like(good)
     assert convergence(np.concatenate([good, constant], axis=2)) == convergence(good)
     assert convergence(constant).min_ess == 0.0
+    small = convergence(1e-9 * good)
+    assert small.min_ess == pytest.approx(convergence(good).min_ess, rel=1e-9)
     bad = good.copy()
     bad[0, 3] = np.nan
     assert convergence(bad).worst_rhat == np.inf
@@ -62,6 +64,19 @@ def test_constant_functions_are_left_out_and_bad_ones_are_not():
 
 def test_says_nothing_about_few_draws():
     assert convergence(autoregressive(0.0, draws=7)) is None
+
+
+@pytest.mark.parametrize("side", [1, -1], ids=["upper", "lower"])
+def test_one_slow_tail_is_enough(side):
+    """Values beyond a quantile come in long series on one side, and never on the other."""
+    slow = autoregressive(0.995, chains=1, draws=8000)
+    quick = np.random.default_rng(3).uniform(-1, 1, slow.shape)
+    far = slow > np.quantile(slow, 0.95)
+    values = side * np.where(far, 1.5 + np.abs(quick), quick).reshape(4, 2000, 1)
+    found = mixing(xr.Dataset({"x": (("chain", "draw"), values[..., 0])}))
+    assert float(found["ess_tail"]["x"]) < 0.1 * values.size
+    quick = quick.reshape(values.shape)
+    assert convergence(quick).min_ess > 0.5 * values.size
 
 
 def test_slow_tails_count_as_well():

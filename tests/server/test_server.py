@@ -26,6 +26,7 @@ from halo_mdn.clients.halo_mdn_client import (
     BAD_FRAME,
     BAD_INPUT,
     BUSY,
+    DESCRIBE,
     EVALUATE,
     HEADER,
     MAGIC,
@@ -33,8 +34,10 @@ from halo_mdn.clients.halo_mdn_client import (
     Likelihood,
     ServerError,
 )
+from halo_mdn.likelihood.adjoint import _adjoint
 from halo_mdn.server import LikelihoodServer
 from halo_mdn.server.server import listening
+from halo_mdn.server.session import _value_and_gradient, padded_length
 
 SHAPE = (8, 9, 10)
 NUM_BYTES = 8 * (17 + 720)
@@ -134,6 +137,61 @@ def test_a_mock_replaces_the_data_of_its_own_connection(
     np.testing.assert_allclose(mock[:, 3], expected.mass, rtol=1e-13)
     again = hm.HaloCatalogue.from_positions(mock[:, :3], mock[:, 3], grid)
     assert value == pytest.approx(float(hm.log_likelihood(bias, params, delta, again)), rel=1e-12)
+
+
+def test_mocks_of_any_number_of_halos_share_what_is_compiled(
+    served: str, bias, params, delta, halos
+) -> None:
+    """At a field and at the remembered one; every catalogue gives its own ln L."""
+    seen, sizes = set(), set()
+    with Likelihood(served) as log_l:
+        for seed in range(4):
+            mock = log_l.simulate(params, delta, seed=seed)
+            log_l.set_field(delta)
+            value, at_field = log_l.evaluate(params, delta).value, log_l.at_field(params).value
+            seen.add((_adjoint._cache_size(), _value_and_gradient._cache_size()))
+            sizes.add(len(mock))
+            again = hm.HaloCatalogue.from_positions(mock[:, :3], mock[:, 3], halos.grid)
+            wanted = float(hm.log_likelihood(bias, params, delta, again))
+            assert value == pytest.approx(wanted, rel=1e-12)
+            assert at_field == pytest.approx(wanted, rel=1e-12)
+    assert len(sizes) == 4 and len(seen) == 1
+
+
+def test_lengths_that_mocks_are_padded_to() -> None:
+    lengths = [padded_length(number) for number in (0, 1, 4096, 4097, 8192, 38747, 1_000_000)]
+    assert lengths == [4096, 4096, 4096, 8192, 8192, 65536, 1048576]
+
+
+def test_clients_that_say_nothing_lose_their_place(bias, halos, tmp_path: Path) -> None:
+    """At once where a message was begun or none was ever sent; later between two requests."""
+    path = tmp_path / "a.sock"
+    server = LikelihoodServer(bias, halos, max_clients=2, frame_seconds=0.5, idle_seconds=4)
+    half = frame()[:20]
+    with running(server, path), Likelihood(str(path)) as idle:
+        for message in (b"", half, frame(), frame() + bytes(100)):
+            with raw(str(path)) as silent:
+                started = time.monotonic()
+                status, complaint = reply_to(silent, message)
+                assert status == BAD_FRAME and silent.recv(1) == b""
+                assert time.monotonic() - started < 3
+            wanted = "was not complete 0.5 s after it began" if message else "came for 0.5 s"
+            assert wanted in complaint and "connect again" in complaint
+        idle._exchange(DESCRIBE)  # it may be silent for longer
+        time.sleep(4.5)
+        with pytest.raises(ServerError, match="no request came for 4 s"):
+            idle._exchange(DESCRIBE)
+
+
+def test_a_message_in_pieces_has_one_deadline(bias, halos, tmp_path: Path) -> None:
+    server = LikelihoodServer(bias, halos, frame_seconds=0.5)
+    with running(server, tmp_path / "a.sock"), raw(str(tmp_path / "a.sock")) as slow:
+        started = time.monotonic()
+        with pytest.raises(OSError):
+            for byte in frame():
+                slow.sendall(bytes([byte]))
+                time.sleep(0.1)
+        assert 0.4 < time.monotonic() - started < 2.5
 
 
 def test_several_clients_at_once(served: str, bias, params, delta, halos) -> None:

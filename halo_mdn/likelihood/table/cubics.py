@@ -107,6 +107,25 @@ def relative_error(counts: Array, values: Array) -> Array:
     return jnp.sum(counts * (in_cells + in_panels[:, None])) / size
 
 
+def jump_at_edges(counts: Array, values: Array) -> Array:
+    """What :func:`relative_error` does not see: a step between two panels, where no node lies.
+
+    The panels' polynomials, at the edge that two of them share, do not agree then. A function with
+    kinks has none.
+    """
+    left, right = _ends() @ values.T
+    jumps = jnp.abs(right[:-1] - left[1:])
+    size = jnp.sum(counts * jnp.mean(jnp.abs(values), axis=1)[:, None])
+    return jnp.sum((counts[:-1, -1] + counts[1:, 0]) * jumps) / size
+
+
+@lru_cache
+def _ends() -> np.ndarray:
+    """From the values at the nodes of a panel to those at its two ends, (2, NODES)."""
+    fit = np.linalg.inv(chebyshev.chebvander(_chebyshev_points(NODES), NODES - 1))
+    return chebyshev.chebvander(np.array([-1.0, 1.0]), NODES - 1) @ fit
+
+
 def _chunks(field: Array) -> Array:
     """The field in rows that fit into the cache, or in one row if its size has no good divisor."""
     for rows in range(-(-len(field) // CHUNK), 2 * len(field) // CHUNK + 2):

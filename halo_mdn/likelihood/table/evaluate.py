@@ -33,7 +33,13 @@ from halo_mdn.likelihood.definition import definition as readable
 from halo_mdn.likelihood.definition import is_poisson, largest_number, per_voxel, voxel_scale
 from halo_mdn.likelihood.prepared import Observed, Prepared
 from halo_mdn.likelihood.table import many_channels
-from halo_mdn.likelihood.table.cubics import make_table, relative_error, sum_and_look_up, to_nodes
+from halo_mdn.likelihood.table.cubics import (
+    jump_at_edges,
+    make_table,
+    relative_error,
+    sum_and_look_up,
+    to_nodes,
+)
 from halo_mdn.likelihood.table.fallback import by_definition
 from halo_mdn.likelihood.table.halo_sum import halo_sum
 
@@ -207,13 +213,13 @@ def from_table(
 ) -> tuple[AtActivation, Array]:
     """As :func:`from_activation`, and whether it is to be trusted (a boolean scalar)."""
     field, params_cot, field_cot, error = _of_field(log_l, params, t, axis)
-    halos, of_halos, halos_cot, smallest = halo_sum(log_l, params, t_halos)
+    halos, of_halos, halos_cot, right = halo_sum(log_l, params, t_halos)
     at = AtActivation(field + halos, params_cot + of_halos, field_cot, halos_cot)
     finite = jnp.isfinite(at.value) & jnp.all(jnp.isfinite(at.params_cot))
     finite &= jnp.isfinite(jnp.sum(field_cot)) & jnp.isfinite(jnp.sum(halos_cot))
     # Beyond the largest number ln L is -inf by the rule of the definition, which then decides.
     countable = -field < log_l.num_catalogues * largest_number(t.dtype)
-    trusted = finite & countable & (error < TOLERANCE) & (smallest > 1e-280)
+    trusted = finite & countable & (error < TOLERANCE) & right
     if axis is not None:
         trusted = lax.pmin(trusted.astype(jnp.int32), axis) == 1
     return at, trusted
@@ -240,6 +246,7 @@ def _of_field(
         slope_at_voxels = slope_at_voxels * weight
     counts = sums[0] if axis is None else lax.psum(sums[0], axis)
     error = jnp.maximum(relative_error(counts, values), relative_error(counts, slopes))
+    error += jump_at_edges(counts, values)
     return jnp.vdot(nodes_cot, values), pull_back(nodes_cot.ravel())[0], slope_at_voxels, error
 
 

@@ -40,12 +40,12 @@ def value_and_grad(log_l: Prepared, params: Array, axis: str | None = None) -> t
     bias = log_l.bias
     assert is_network(bias)
     field, of_field = _of_voxels(log_l, bias, params)
-    halos, of_halos, smallest = _of_halos(log_l, bias, params)
+    halos, of_halos, right = _of_halos(log_l, bias, params)
     scale = -log_l.grid.voxel_volume * log_l.num_catalogues
     value, grad = scale * field + halos, scale * of_field + of_halos
     everywhere = field if axis is None else lax.psum(lax.stop_gradient(field), axis)
     countable = everywhere * log_l.grid.voxel_volume < largest_number(params.dtype)
-    trusted = jnp.isfinite(value) & jnp.all(jnp.isfinite(grad)) & countable & (smallest > 1e-280)
+    trusted = jnp.isfinite(value) & jnp.all(jnp.isfinite(grad)) & countable & right
     if axis is not None:
         trusted = lax.pmin(trusted.astype(jnp.int32), axis) == 1
     return value, grad, trusted
@@ -89,26 +89,26 @@ def _of_voxels(log_l: Prepared, bias: NeuralBias, params: Array) -> tuple[Array,
 
 
 def _of_halos(log_l: Prepared, bias: NeuralBias, params: Array) -> tuple[Array, Array, Array]:
-    """The sum of ``ln(c n)`` over halos, its gradient, and the smallest number in a logarithm."""
+    """The sum of ``ln(c n)`` over halos, its gradient, and whether they are right."""
     threshold, placed = log(bias.mass_threshold), log_l.halos
 
     def step(features: Array, fresh: Array, log_mass: Array, used: Array) -> tuple:
         inputs, pull_back = jax.vjp(lambda p: head_inputs(bias, p, features), params)
         used = used & (fresh > 0)
         u = jnp.where(used, log_mass - threshold, 0)
-        value, cots, smallest = log_density_sum(bias, _by_head(bias, inputs), u, used)
-        return value, pull_back(cots)[0], smallest
+        value, cots, right = log_density_sum(bias, _by_head(bias, inputs), u, used)
+        return value, pull_back(cots)[0], right
 
     if placed.log_mass.shape[0] == 0:
-        return jnp.zeros(()), jnp.zeros_like(params), jnp.ones(())
+        return jnp.zeros(()), jnp.zeros_like(params), jnp.ones((), bool)
     ones = jnp.ones(placed.log_mass.shape)
-    value, grad, smallest = _sum_of_chunks(
+    value, grad, right = _sum_of_chunks(
         step, log_l.halo_features, ones, placed.log_mass, placed.used
     )
     value = value - (threshold + 0.5 * log(2 * pi)) * jnp.sum(placed.used)
     if placed.coverage is not None:
         value = value + jnp.sum(jnp.log(placed.coverage))
-    return value, grad, smallest
+    return value, grad, right
 
 
 def _by_head(bias: NeuralBias, rows: list[Array]) -> list[list[Array]]:
@@ -119,7 +119,7 @@ def _by_head(bias: NeuralBias, rows: list[Array]) -> list[list[Array]]:
 def _sum_of_chunks(
     step: Callable[..., tuple], features: Array, weight: Array, *others: Array
 ) -> tuple:
-    """The sum of what ``step`` gives for pieces of the columns; of its third result the least.
+    """The sum of what ``step`` gives for pieces of the columns; whether all third results are true.
 
     The last piece begins early enough to be whole; what it repeats has weight 0.
     """
@@ -133,5 +133,5 @@ def _sum_of_chunks(
         weights, *rest = (lax.dynamic_slice_in_dim(a, start, size) for a in (weight, *others))
         return step(piece, jnp.where(fresh, weights, 0), *rest)
 
-    value, grad, *least = lax.map(body, jnp.arange(-(-total // size)))
-    return jnp.sum(value), jnp.sum(grad, axis=0), *(jnp.min(part) for part in least)
+    value, grad, *right = lax.map(body, jnp.arange(-(-total // size)))
+    return jnp.sum(value), jnp.sum(grad, axis=0), *(jnp.all(part) for part in right)

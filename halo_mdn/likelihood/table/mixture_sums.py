@@ -16,22 +16,20 @@ from operator import add
 import jax.numpy as jnp
 from jax import Array
 
-from halo_mdn.bias.neural import NeuralBias
+from halo_mdn.bias.neural import NeuralBias, smallest_width
 from halo_mdn.halos.special import log_erfcx_polynomial
 from halo_mdn.likelihood.table.elementary import log_positive, softplus_and_slope
 
-# Of ln M. Narrower components are left to the definition: their tails amplify the rounding of ln M,
-# and it keeps widths above 1e-51.
-NARROWEST = 1e-4
+SMALLEST = 1e-280  # density that has a logarithm; below, floats lose their digits
 HeadInputs = Sequence[Sequence[Array]]  # amplitude, mean, width; each by component, (H,) or (N,)
 
 
 def log_density_sum(
     bias: NeuralBias, inputs: HeadInputs, u: Array, used: Array
 ) -> tuple[Array, list[Array], Array]:
-    """The log mixture at ln M, summed; its derivatives in the inputs, (H,) each; the least n.
+    """The log mixture at ln M, summed; its derivatives in the inputs, (H,) each; if it is right.
 
-    Constants are left out. The least n is 0 where a component is too narrow to be trusted.
+    Constants are left out.
     """
     amplitude_in, mean_in, width_in = inputs
     amplitude = [softplus_and_slope(x + bias.amplitude_offset) for x in amplitude_in]
@@ -57,8 +55,7 @@ def log_density_sum(
         w * (d**2 - 1) * i * slope
         for w, d, i, (_, slope) in zip(weight, distance, inverse, width, strict=True)
     ]
-    smallest = jnp.min(total, initial=jnp.inf)
-    return value, cots, jnp.where(_all_wide(width), smallest, 0)
+    return value, cots, _all_wide(width) & jnp.all(total > SMALLEST)
 
 
 def integral_sum(
@@ -96,8 +93,9 @@ def integral_sum(
 
 
 def _all_wide(widths: list[tuple[Array, Array]]) -> Array:
-    least = (jnp.min(size, initial=jnp.inf) for size, _ in widths)
-    return reduce(jnp.minimum, least) > NARROWEST
+    """Narrower components are kept at the smallest width by the definition."""
+    narrowest = reduce(jnp.minimum, (size for size, _ in widths))
+    return jnp.all(narrowest > smallest_width(narrowest.dtype))
 
 
 def _step_and_slope(bias: NeuralBias, x: Array) -> tuple[Array, Array]:
