@@ -19,7 +19,7 @@ from halo_mdn.bias.neural import is_network
 from halo_mdn.errors import NotFinite
 from halo_mdn.halos.mass_observation import gaussian
 from halo_mdn.sampling.coordinates.bijections import Coordinates, coordinates_at
-from halo_mdn.sampling.start.exchange import usual_order
+from halo_mdn.sampling.start.filter_order import usual_order
 from halo_mdn.sampling.start.newton import Summit, climb
 from halo_mdn.sampling.start.target import LogPosterior
 from halo_mdn.threads import in_threads

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import halo_mdn as hm
-from halo_mdn.sampling.start.exchange import exchanged, usual_order
+from halo_mdn.sampling.start.filter_order import exchanged, usual_order
 
 NETWORKS = [
     hm.NeuralBias(filters=3),
