@@ -20,7 +20,8 @@ _OF_CATALOGUE = (
     "mass_scatter", "threshold_completeness", "completeness_slope", "mass_definition",
     "realisations",
 )  # fmt: skip
-_FACTS = {"data.field": _OF_FIELD, "data.catalogue": _OF_CATALOGUE}
+_OF_FILE = ("mass_threshold", "density_floor")  # of joint inference
+_FACTS = {"data.field": _OF_FIELD, "data.catalogue": _OF_CATALOGUE, "data.file": _OF_FILE}
 
 
 def superseded(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
@@ -36,12 +37,13 @@ def superseded(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]
 
 
 def replaced(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """Which of field and catalogue flags replace."""
-    defaults = {"data.field": EXAMPLE, "data.catalogue": (EXAMPLE,)}
+    """Which of field, catalogue and file (of a joint run) flags replace."""
+    defaults = {"data.field": EXAMPLE, "data.catalogue": (EXAMPLE,), "data.file": ""}
+    before = {name: stored.get(name, usual) for name, usual in defaults.items()}
     return [
         name
-        for name, usual in defaults.items()
-        if name in given and given[name] not in ("", (), stored.get(name, usual))
+        for name, old in before.items()
+        if old and name in given and given[name] not in ("", (), old)
     ]
 
 
@@ -53,13 +55,13 @@ def check_threshold_given(stored: Mapping[str, Any], given: Mapping[str, Any]) -
     InputError
         If a flag replaces the catalogue and none gives the threshold.
     """
-    own = "data.catalogue" in replaced(stored, given) and given["data.catalogue"] != (EXAMPLE,)
-    if own and THRESHOLD not in given:
+    which = [name for name in replaced(stored, given) if name != "data.field"]
+    if which and given[which[0]] != (EXAMPLE,) and THRESHOLD not in given:
         left = superseded(stored, given)
         more = f" (nor do {', '.join(left)})" if left else ""
         raise InputError(
-            "--data.catalogue replaces the catalogue of the run file, whose mass threshold does "
-            f"not hold for it{more}: give --{THRESHOLD}, the mass in Msun/h above which yours is "
+            f"--{which[0]} replaces the halos of the run file, whose mass threshold does not "
+            f"hold for it{more}: give --{THRESHOLD}, the mass in Msun/h above which yours is "
             "complete"
         )
 

@@ -127,7 +127,8 @@ def _describe_unread(path: Path, data: DataConfig) -> list[str]:
         lines.append(f"halos      cannot be read: {halos}")
     if lines:
         return lines
-    positions, others = [], []
+    positions: list[str] = []
+    others: list[str] = []
     with hdf5.opened(path) as file:
         for name, part in hdf5.members(file, path):
             if isinstance(part, h5py.Dataset) and part.dtype.kind == "f":

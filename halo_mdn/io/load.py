@@ -99,6 +99,7 @@ def with_halos(field: DensityField, data: DataConfig, *, refuse: bool = True) ->
         selections.append(select(table, path_of(name), data, grid, completeness))
         notes += table.notes + more
     catalogues = [one.halos for one in selections]
+    _check_different(catalogues)
     warnings = tuple(text for one in selections for text in one.warnings)
     complaints = tuple(one.complaint for one in selections if one.complaint)
     if complaints and refuse:
@@ -128,6 +129,19 @@ def _check_catalogues(data: DataConfig) -> None:
         )
     if len({path_of(name).resolve() for name in data.catalogue}) < num:
         raise InputError("data.catalogue names a file twice: its halos would count twice")
+
+
+def _check_different(catalogues: list[HaloCatalogue]) -> None:
+    """Refuse a copy of a catalogue among realisations."""
+    for i, one in enumerate(catalogues):
+        for j, other in enumerate(catalogues[:i]):
+            if np.array_equal(one.log_mass, other.log_mass) and np.array_equal(
+                one.voxel, other.voxel
+            ):
+                raise InputError(
+                    f"catalogues {j + 1} and {i + 1} of data.catalogue hold the same halos, which "
+                    "would count twice: name one of them"
+                )
 
 
 def with_stated(data: DataConfig, field: DensityField, path: Path) -> DataConfig:

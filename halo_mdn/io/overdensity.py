@@ -19,6 +19,7 @@ from halo_mdn.io.formats.stated import DensityField
 _MEAN, _ERRORS = 0.05, 5.0
 _FILL = 1e6  # times the usual size of the other values: no density has such contrasts
 _LOWEST = -20.0  # below any linear overdensity on a grid
+_ROUNDING = 1e-5  # of a density of 0 in float32
 _SAYS = "set data.field_is to what it is"
 
 
@@ -41,7 +42,16 @@ def as_overdensity(field: DensityField, data: DataConfig, path: Path) -> Density
         complaint = "" if kind == "region" else no_overdensity(values, periodic)
     if complaint:
         raise InputError(f"the field in {path} {complaint}")
-    return field._replace(delta=values, field_is="region" if kind == "region" else "delta")
+    num_low = int((values < -1 - _ROUNDING).sum())
+    notes = field.notes
+    if num_low:
+        notes += (
+            f"{path.name}: {num_low:,} voxels have delta < -1, which no density has (is this a "
+            "linear field?): data.density_floor acts there",
+        )
+    return field._replace(
+        delta=values, notes=notes, field_is="region" if kind == "region" else "delta"
+    )
 
 
 def boundary_of(field: DensityField, data: DataConfig) -> str:

@@ -52,7 +52,7 @@ def check_box(box_size: tuple[float, ...]) -> None:
 
 
 def complaint_of(
-    position: np.ndarray, mass: np.ndarray, threshold: float, box: Box, seen_at_threshold: float
+    position: np.ndarray, mass: np.ndarray, threshold: float, box: Box, seen: float = 1.0
 ) -> str:
     """Why halos cannot be all those above the threshold in the box; empty if they can.
 
@@ -65,7 +65,7 @@ def complaint_of(
     threshold : float
         In Msun/h.
     box : Box
-    seen_at_threshold : float
+    seen : float
         Fraction of halos detected there.
     """
     doubled = num_doubled(position, mass)
@@ -77,7 +77,7 @@ def complaint_of(
     return (
         _wrong_masses(mass, threshold, box)
         or (_in_a_corner(position, box) if box.whole else "")
-        or incomplete(mass, threshold, seen_at_threshold)
+        or incomplete(mass, threshold, seen)
     )
 
 

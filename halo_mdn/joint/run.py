@@ -22,12 +22,13 @@ from halo_mdn.errors import InputError
 from halo_mdn.field.cosmology import Cosmology, check_cosmology
 from halo_mdn.field.grid import Grid
 from halo_mdn.field.lpt import Lpt
-from halo_mdn.halos.catalogue import HaloCatalogue
+from halo_mdn.halos.catalogue import HaloCatalogue, not_below
 from halo_mdn.halos.placed import place_halos
 from halo_mdn.io import file_hash
 from halo_mdn.io.formats.exchange import Exchange, read_exchange
 from halo_mdn.io.load import check_threshold
 from halo_mdn.io.overdensity import no_overdensity
+from halo_mdn.io.plausible import Box, complaint_of
 from halo_mdn.joint.beginning import Beginning, begin
 from halo_mdn.joint.joint_chains import JointDraws, draw_chains
 from halo_mdn.joint.joint_density import JointDensity, check_sites
@@ -246,11 +247,17 @@ def _check(content: Exchange, data: JointData) -> None:
     if complaint := no_overdensity(content.delta, periodic=True):
         raise InputError(f"the field in {data.file} {complaint}")
     check_threshold(content.mass_threshold, data.mass_threshold, Path(data.file))
-    if content.mass.size and content.mass.min() < data.mass_threshold * (1 - 1e-9):
+    if not content.mass.size:
+        return
+    mass = not_below(content.mass, data.mass_threshold)
+    if mass.min() < data.mass_threshold:
         raise InputError(
             f"the lightest halo has {content.mass.min():.4g} Msun/h, below data.mass_threshold = "
             f"{data.mass_threshold:.4g}: lower it, or leave lighter halos out of the file"
         )
+    box = Box(content.box_size)
+    if complaint := complaint_of(content.position, mass, data.mass_threshold, box):
+        raise InputError(f"{data.file or 'the mock'}: {complaint}")
 
 
 def _lpt(config: JointConfig, grid: Grid, redshift: float) -> Lpt:

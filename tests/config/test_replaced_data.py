@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from halo_mdn import launch
-from halo_mdn.config import DataConfig, load_config
+from halo_mdn.config import DataConfig, load_config, load_settings
+from halo_mdn.config.joint_schema import JointConfig
 from halo_mdn.config.shipped import find_run_file
 from halo_mdn.errors import InputError
 from halo_mdn.io import example_path, load_data
@@ -133,3 +134,14 @@ def test_the_example_speaks_of_its_own_halos_alone(tmp_path: Path) -> None:
         load_data(DataConfig(field=data.field, box_size=(500.0,)))
     whole = load_data(DataConfig(field=data.field, box_size=(250.0,))).settings
     assert whole.mass_definition.startswith("friends") and "sigma8" in whole.cosmology
+
+
+def test_the_halos_of_a_joint_run(tmp_path: Path) -> None:
+    run = tmp_path / "joint.toml"
+    run.write_text('[data]\nfile = "a.h5"\nmass_threshold = 1e13\ndensity_floor = 0.1\n')
+    assert load_settings(JointConfig, run).data.mass_threshold == 1e13
+    with pytest.raises(InputError, match="--data.file replaces the halos .* --data.mass_threshold"):
+        load_settings(JointConfig, run, {"data.file": "b.h5"})
+    flags = {"data.file": "b.h5", "data.mass_threshold": "3e12"}
+    assert load_settings(JointConfig, run, flags).data.density_floor == 0.01
+    load_settings(JointConfig, find_run_file("joint"), {"data.file": "b.h5"})  # it had a mock

@@ -118,6 +118,11 @@ def test_several_catalogues_share_the_field(tmp_path: Path, arrays) -> None:
     check_refused(several, "a list of 2 files, .* set data.realisations = true .* name the first")
     twice = replace(data, catalogue=data.catalogue * 2, realisations=True)
     check_refused(twice, "names a file twice")
+    np.savez(tmp_path / "copy.npz", position=arrays["position"], mass=arrays["mass"])
+    copied = (*data.catalogue, str(tmp_path / "few.npz"), str(tmp_path / "copy.npz"))
+    check_refused(
+        replace(data, catalogue=copied, realisations=True), "catalogues 1 and 3 .* the same halos"
+    )
     both = load_data(replace(several, realisations=True)).halos
     assert both.num_catalogues == 2
     assert both.num_halos == len(arrays["mass"]) + 7

@@ -136,3 +136,10 @@ def test_convert_and_joint_refuse_counts(tmp_path: Path, capsys, monkeypatch) ->
     write_exchange(tmp_path / "joint.h5", content)
     assert launch.main(["joint", "joint", "--data.file", str(tmp_path / "joint.h5")]) == 2
     assert "counts of particles" in capsys.readouterr().err
+
+
+def test_a_linear_field_gets_a_note(tmp_path: Path) -> None:
+    linear = RNG.normal(0, 2, (16, 16, 16))
+    for data in files_with(tmp_path, linear - linear.mean()):
+        assert "voxels have delta < -1, which no density has" in read_field(data).notes[-1]
+    assert not read_field(files_with(tmp_path, np.maximum(DELTA, -1))[0]).notes
