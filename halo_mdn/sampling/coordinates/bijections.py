@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -78,10 +80,11 @@ class Whitened(NamedTuple):
 class StandardisedField:
     """The same network, written in terms of a standardised NPE field.
 
-    With ``m`` and ``s`` the mean and the spread of a channel ``z`` of the NPE field over reference
-    voxels, the layer that reads it is written ``A z + a = A' (z - m) / s + a'``, and ``A'``, ``a'``
-    take the places of ``A``, ``a`` in the latent vector. The kernel keeps its place. What is
-    gained: a larger or shifted kernel no longer forces every head to follow.
+    With ``m`` the mean and ``S S^T`` the covariance of the channels ``z`` of the NPE field over
+    reference voxels (S lower triangular; for one channel its spread), the layer that reads them is
+    written ``A z + a = A' S^-1 (z - m) + a'``, and ``A'``, ``a'`` take the places of ``A``, ``a``
+    in the latent vector. The kernels keep their places. What is gained: a larger or shifted kernel
+    no longer forces every head to follow, nor do channels that are much alike.
 
     Attributes
     ----------
@@ -113,9 +116,8 @@ class StandardisedField:
         """Parameters of a latent vector, both (P,)."""
         return self._rewritten(
             latent,
-            lambda kernel, shift, mean, spread: (
-                kernel / spread[:, None],
-                shift - (mean / spread) @ kernel,
+            lambda rows, shift, mean, factor: _with_shift(
+                solved_for_slopes(rows, factor), lambda x: shift - weighted(x, mean)
             ),
         )
 
@@ -123,14 +125,18 @@ class StandardisedField:
         """Latent vector of parameters, both (P,)."""
         return self._rewritten(
             params,
-            lambda kernel, shift, mean, spread: (kernel * spread[:, None], shift + mean @ kernel),
+            lambda rows, shift, mean, factor: _with_shift(
+                [weighted(rows[c:], [row[c] for row in factor[c:]]) for c in range(len(rows))],
+                lambda _: shift + weighted(rows, mean),
+            ),
         )
 
     def log_det(self, latent: jax.Array) -> jax.Array:
         """Log absolute determinant of d params / d latent."""
         blocks = self.bias.unpack(latent)
         columns = sum(blocks[kernel].shape[1] for kernel, _ in self._reading)
-        return -columns * jnp.sum(jnp.log(field_moments(self.bias, blocks, self.features)[1]))
+        factor = field_moments(self.bias, blocks, self.features)[1]
+        return -columns * reduce(add, (jnp.log(row[-1]) for row in factor))
 
     @property
     def _reading(self) -> list[tuple[str, str]]:
@@ -144,17 +150,57 @@ class StandardisedField:
         moments = field_moments(self.bias, blocks, self.features)
         new = dict(blocks)
         for kernel, shift in self._reading:
-            new[kernel], new[shift] = rule(blocks[kernel], blocks[shift], *moments)
+            new[kernel], new[shift] = rule(list(blocks[kernel]), blocks[shift], *moments)
         return self.bias.pack(new)
 
 
 def field_moments(
     bias: NeuralBias, blocks: Blocks, features: jax.Array
+) -> tuple[list[jax.Array], list[list[jax.Array]]]:
+    """Mean of each channel of the NPE field over reference voxels (F, R), and the Cholesky factor.
+
+    The factor S of the covariance is given by row, up to the diagonal; all entries are scalars.
+    """
+    z = list(npe_field(bias, blocks, features))
+    mean = [jnp.mean(channel) for channel in z]
+    factor: list[list[jax.Array]] = []
+    for i, channel in enumerate(z):
+        row: list[jax.Array] = []
+        for j in range(i):
+            covariance = jnp.mean((channel - mean[i]) * (z[j] - mean[j]))
+            row.append((covariance - _dot(row, factor[j][:j])) / factor[j][j])
+        # Dead channels, and copies of others, have no spread; the floor keeps bijections finite.
+        left = jnp.var(channel) - _dot(row, row) if row else jnp.var(channel)
+        row.append(
+            jnp.sqrt(jnp.maximum(left, 0) + SPREAD_FLOOR**2 if row else left + SPREAD_FLOOR**2)
+        )
+        factor.append(row)
+    return mean, factor
+
+
+def weighted(rows: list[jax.Array], weights: list[jax.Array]) -> jax.Array:
+    """``sum_c w_c row_c``; written out, so that few channels stay few operations."""
+    return reduce(add, (row * weight for row, weight in zip(rows, weights, strict=True)))
+
+
+def solved_for_slopes(rows: list[jax.Array], factor: list[list[jax.Array]]) -> list[jax.Array]:
+    """``x`` with ``S^T x = rows``, by channel, for S of :func:`field_moments`."""
+    found: list[jax.Array] = []  # from the last channel on
+    for c in reversed(range(len(rows))):
+        below = [row[c] for row in factor[c + 1 :]]
+        rest = rows[c] - weighted(found[::-1], below) if below else rows[c]
+        found.append(rest / factor[c][c])
+    return found[::-1]
+
+
+def _dot(left: list[jax.Array], right: list[jax.Array]) -> jax.Array | float:
+    return sum((a * b for a, b in zip(left, right, strict=True)), start=0.0)
+
+
+def _with_shift(
+    rows: list[jax.Array], shift: Callable[[list[jax.Array]], jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
-    """Mean and spread (channels,) of the NPE field over reference voxels (F, R)."""
-    z = npe_field(bias, blocks, features)
-    # A dead channel has no spread; the floor keeps bijections finite there.
-    return jnp.mean(z, axis=1), jnp.sqrt(jnp.var(z, axis=1) + SPREAD_FLOOR**2)
+    return jnp.stack(rows), shift(rows)
 
 
 def coordinates_at(log_likelihood: FixedFieldLikelihood) -> Coordinates:

@@ -10,8 +10,8 @@ pivot, and its curvature. These are what a catalogue measures, each with errors 
 size everywhere, while mean, width and amplitude of a Gaussian whose peak lies below the threshold
 are only known in combination. A head that is linear in the C channels of the NPE field z is given
 by its values at C + 1 reference points of z, so the coordinates are ``(eta_0, eta_1, ln sigma)`` of
-every component at each, and the kernels. One point is low in every channel; at each of the others
-one channel is high.
+every component at each, and the kernels. One point is low in every channel, standardised; at each
+of the others one of them is high.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import reduce
 from math import log, prod
-from operator import add
+from operator import add, mul
 from typing import TypeGuard
 
 import jax
@@ -31,7 +31,12 @@ from halo_mdn.bias.base import Bias
 from halo_mdn.bias.neural import HEADS, NeuralBias
 from halo_mdn.halos.special import log_softplus
 from halo_mdn.likelihood.fixed_field import FixedFieldLikelihood
-from halo_mdn.sampling.coordinates.bijections import StandardisedField, field_moments
+from halo_mdn.sampling.coordinates.bijections import (
+    StandardisedField,
+    field_moments,
+    solved_for_slopes,
+    weighted,
+)
 
 KERNELS = ("kernel_weights", "kernel_biases")  # come first in the vector
 REFERENCES = (-0.5, 1.5)  # points in z, in spreads around its mean over voxels with halos
@@ -63,20 +68,16 @@ class NaturalMixture:
         """Latent vector of parameters, both (P,)."""
         kernel, heads = self._split(params)
         *slopes, shifts = heads.swapaxes(0, 1)
-        low, high = self._references(params)
-        points = [low, *([*low[:c], z, *low[c + 1 :]] for c, z in enumerate(high))]
-        at = [self._natural(_weighted(slopes, point) + shifts) for point in points]
+        at = [self._natural(weighted(slopes, z) + shifts) for z in self._references(params)]
         return jnp.concatenate([kernel, jnp.stack(at).ravel()])
 
     def to_params(self, latent: Array) -> Array:
         """Parameters of a latent vector, both (P,)."""
         kernel, natural = self._split(latent)
-        low, high = self._references(latent)
         at_low, *others = (self._heads(part) for part in self._by_point(natural))
-        steps = zip(others, low, high, strict=True)
-        slopes = [(at_high - at_low) / (h - z) for at_high, z, h in steps]
-        shifts = at_low - _weighted(slopes, low)
-        heads = jnp.stack([*slopes, shifts], axis=1)
+        low, *high = self._references(latent)
+        slopes = solved_for_slopes([at_high - at_low for at_high in others], _steps(low, high))
+        heads = jnp.stack([*slopes, at_low - weighted(slopes, low)], axis=1)
         return jnp.concatenate([kernel, heads.ravel()])
 
     def log_det(self, latent: Array) -> Array:
@@ -84,9 +85,9 @@ class NaturalMixture:
 
         Level, slope and width depend on the heads in a triangle, so it is a sum over them.
         """
-        pairs = zip(*self._references(latent), strict=True)
-        steps = reduce(add, (jnp.log(high - low) for low, high in pairs))
-        total = -3 * self.bias.components * steps
+        low, *high = self._references(latent)
+        lengths = reduce(add, (jnp.log(row[-1]) for row in _steps(low, high)))
+        total = -3 * self.bias.components * lengths
         for part in self._by_point(self._split(latent)[1]):
             log_alpha, _, log_sigma = self._mixture(part)
             widths = 3 * log_sigma - _log_slope(log_sigma)
@@ -103,13 +104,17 @@ class NaturalMixture:
         """By reference point, (C + 1, 3, K)."""
         return natural.reshape(self.bias.num_channels + 1, len(HEADS), -1)
 
-    def _references(self, vector: Array) -> tuple[list[Array], list[Array]]:
-        """Low and high values of each channel."""
+    def _references(self, vector: Array) -> list[list[Array]]:
+        """The reference points, C scalars each: low in all channels, then high in one."""
         # The kernels keep their places, so either vector will do.
-        mean, spread = field_moments(self.bias, self.bias.unpack(vector), self.features)
-        pairs = list(zip(mean, spread, strict=True))
-        low, high = ([m + step * s for m, s in pairs] for step in REFERENCES)
-        return low, high
+        mean, factor = field_moments(self.bias, self.bias.unpack(vector), self.features)
+        low, high = REFERENCES
+        channels = range(len(mean))
+        steps = [[high if c == point else low for c in channels] for point in (None, *channels)]
+        return [
+            [m + reduce(add, map(mul, step, row)) for m, row in zip(mean, factor, strict=True)]
+            for step in steps
+        ]
 
     def _natural(self, heads: Array) -> Array:
         """(eta_0, eta_1, ln sigma), (3, K), of the heads' values (3, K)."""
@@ -174,8 +179,9 @@ def _holds(coordinates: NaturalMixture, points: Array) -> bool:
     return bool(jnp.all(error < tolerance) & jnp.all(jnp.isfinite(volumes)))
 
 
-def _weighted(arrays: list[Array], weights: list[Array]) -> Array:
-    return reduce(add, (array * weight for array, weight in zip(arrays, weights, strict=True)))
+def _steps(low: list[Array], high: list[list[Array]]) -> list[list[Array]]:
+    """From the low point to the others: by channel, a triangle as that of the field's moments."""
+    return [[high[c][j] - low[j] for c in range(j + 1)] for j in range(len(low))]
 
 
 def _inverse_log_softplus(y: Array) -> Array:
