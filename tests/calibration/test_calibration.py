@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +21,7 @@ from halo_mdn.calibration.fits import Fit, read_fits, run_fit, write_fit
 from halo_mdn.calibration.mock_problem import RANKED
 from halo_mdn.calibration.outputs import write_results
 from halo_mdn.calibration.rank_results import results_of
-from halo_mdn.calibration.ranks import band, below, p_value, rank_of
+from halo_mdn.calibration.ranks import _stays, band, below, p_value, rank_of
 from halo_mdn.errors import InputError
 from halo_mdn.sampling import Draws
 
@@ -75,6 +76,19 @@ def test_band_of_one_cut_is_the_central_interval_of_the_binomial() -> None:
     assert (inside.lower[0], inside.upper[0]) == (40, 60)
     # Sum of the binomial, by hand: P(40 <= X <= 60), X of 100 tosses of a coin.
     assert inside.probability == pytest.approx(0.9647998, abs=1e-7)
+
+
+def test_probability_inside_by_counting_all_ranks() -> None:
+    """A band that is not symmetric, around 5 ranks among 2 draws: 3^5 equally likely cases."""
+    within = np.array([[1, 1, 0, 0, 0, 0], [0, 0, 1, 1, 0, 1]], dtype=bool)
+    first, second = below(np.array(list(product(range(3), repeat=5))).T, 2)
+    inside = np.mean(within[0][first] & within[1][second])
+    assert 0.1 < inside < 0.9 and _stays(within) == pytest.approx(inside, rel=1e-12)
+
+
+def test_a_rank_is_the_number_of_draws_below() -> None:
+    draws = np.array([[0.1, 3.0], [0.5, 2.0], [0.9, 1.0]])
+    np.testing.assert_array_equal(rank_of(np.array([0.5, 9.0]), draws), [1, 3])
 
 
 def fit_of(index: int, rng: np.random.Generator, width: float = 1.0) -> Fit:

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 import halo_mdn as hm
+from halo_mdn import launch
 from halo_mdn.clients.halo_mdn_client import (
     AT_FIELD,
     BAD_FRAME,
@@ -382,6 +383,15 @@ def test_the_command_refuses_in_one_sentence(run_file: Path) -> None:
     )
     assert result.returncode == 2
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("flag", ["--idle_timeout", "--frame_timeout"])
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "1e12"])
+def test_times_must_be_times(capsys, flag: str, value: str) -> None:
+    assert launch.main(["serve", "quickstart", "--socket", "a.sock", flag, value]) == 2
+    error = capsys.readouterr().err
+    assert f"{flag} is {float(value):g}, expected seconds above 0" in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize("version", ["3.8", "3.10"])
