@@ -15,6 +15,8 @@ from halo_mdn.halos.mass_observation import MassObservation
 from halo_mdn.io.formats.stated import HaloTable
 from halo_mdn.io.plausible import Box, complaint_of, warnings_of
 
+_FEW_OUTSIDE = 0.01  # of the halos
+
 
 class Selection(NamedTuple):
     """A validated catalogue.
@@ -58,7 +60,7 @@ def select(
             keep = ~(mass < data.mass_threshold)
             num_dropped = int((~keep).sum())
             position, mass, selected = position[keep], mass[keep], selected[keep]
-    position = on_grid(position, data, grid)
+    position, note = _wrapped(on_grid(position, data, grid), selected, grid)
     try:
         halos = HaloCatalogue.from_positions(
             position,
@@ -77,7 +79,7 @@ def select(
     box = Box(grid.box_size, whole=completeness is None)
     seen = halos.observation.threshold_completeness
     complaint = complaint_of(position[used], mass[used], data.mass_threshold, box, seen)
-    warnings = warnings_of(position[used], mass[used], box)
+    warnings = note + warnings_of(position[used], mass[used], box)
     return Selection(
         halos,
         num_dropped,
@@ -104,6 +106,29 @@ def on_grid(position: np.ndarray, data: DataConfig, grid: Grid) -> np.ndarray:
     sides, half = np.array(grid.box_size), np.array(grid.voxel_size) / 2
     position = position + half
     return np.where((position >= sides) & (position <= sides + half), position - sides, position)
+
+
+def _wrapped(
+    position: np.ndarray, selected: np.ndarray, grid: Grid
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Positions with the few that lie just outside of a periodic box on its other side; a note.
+
+    Rounding and drift put halos there. Many, or far ones, are a wrong origin or unit: they stay, to
+    be refused.
+    """
+    if grid.boundary != "periodic" or position.shape != (*selected.shape, 3):
+        return position, ()
+    sides, voxel = np.array(grid.box_size), np.array(grid.voxel_size)
+    beyond = np.maximum(-position, position - sides)
+    outside = selected & (beyond > 0).any(axis=-1)
+    num, far = int(outside.sum()), (beyond > voxel)[outside].any()
+    if num == 0 or far or num > _FEW_OUTSIDE * selected.sum():
+        return position, ()
+    note = (
+        f"{num:,} halos lie up to {beyond[outside].max():.2g} Mpc/h outside of the periodic box: "
+        "they are on its other side"
+    )
+    return np.where(outside[:, None], position % sides, position), (note,)
 
 
 def observation_of(data: DataConfig) -> MassObservation:

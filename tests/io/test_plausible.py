@@ -182,3 +182,15 @@ def test_halos_of_another_universe_are_warned_of(tmp_path: Path) -> None:
     assert warned(np.random.default_rng(0).uniform(0, BOX, POSITION.shape)).startswith(
         "unrelated: "
     )
+
+
+def test_few_halos_just_outside_of_a_periodic_box_are_wrapped(tmp_path: Path) -> None:
+    moved = POSITION.astype(float)
+    moved[0], moved[1] = [BOX + 0.02, 3.0, 5.0], [7.0, -0.01, 5.0]
+    data = read(tmp_path, moved, MASS)
+    (warning,) = data.warnings
+    assert "2 halos lie up to 0.02 Mpc/h outside" in warning
+    assert data.halos.voxel[:2].tolist() == [[0, 0, 1], [1, 63, 1]]
+    refused(tmp_path, "outside the box", moved, MASS, boundary="interior")
+    refused(tmp_path, "outside the box", np.vstack([[[-9.0, 1, 1]], moved[1:]]), MASS)  # far
+    refused(tmp_path, "outside the box", POSITION - 2.0, MASS)  # many: a wrong origin
