@@ -17,14 +17,15 @@ import numpy as np
 
 from halo_mdn.bias.base import Bias
 from halo_mdn.bias.neural import NeuralBias, is_network
-from halo_mdn.errors import NotFinite
+from halo_mdn.errors import InputError, NotFinite
+from halo_mdn.likelihood.compressed import compress
 from halo_mdn.likelihood.fixed_field import FixedFieldLikelihood
 from halo_mdn.sampling.coordinates.bijections import coordinates_at
 from halo_mdn.sampling.start.found import Start
 from halo_mdn.sampling.start.growth import can_grow, with_one_more_filter
 from halo_mdn.sampling.start.mirror import mirrored
 from halo_mdn.sampling.start.modes import Modes, modes_of, shared_chains
-from halo_mdn.sampling.start.newton import Summit, positive_inverse
+from halo_mdn.sampling.start.newton import Summit, positive_inverse, positive_root
 from halo_mdn.sampling.start.summits import climb_all
 from halo_mdn.sampling.start.target import LogPosterior, values_of
 from halo_mdn.threads import in_threads
@@ -37,6 +38,7 @@ GROWTH = 8  # from one part to the next
 STEPS = 30  # of each climb on a part
 STEPS_AT_END = 60  # on the whole box
 FINALISTS = 3
+NUM_TRIALS, ROUGHLY = 4, 1.0  # places where a compression is to be good to so many nats
 OVERDISPERSION = 2.0  # deviations of the chain starts, in units of the posterior's
 
 
@@ -99,8 +101,24 @@ def _found(
     below, how = _found(replace(log_likelihood, bias=poorer), poorer, rng, num_starts)
     features = np.asarray(log_likelihood.features, dtype=float)
     candidates = with_one_more_filter(poorer, below[0].params, bias, features, rng)
-    summits, counts = _climbed(parts[-2:], candidates)
-    return summits, f"{how}; then one more filter in {counts[0]} ways, the best {counts[-1]} kept"
+    how = f"{how}; then one more filter in {len(candidates)} ways"
+    if len(parts) > 1:
+        summits = climb_all(parts[-2], candidates, STEPS)
+        candidates = in_threads(partial(_most_of_the_way, parts[-1]), summits[:FINALISTS])
+    return _climbed(parts[-1:], candidates)[0], how
+
+
+def _most_of_the_way(posterior: LogPosterior, summit: Summit) -> np.ndarray:
+    """Where a climb from a part's summit leads with the whole compressed: almost to the top."""
+    size = len(summit.params)
+    offsets = np.random.default_rng(0).normal(size=(NUM_TRIALS, size))
+    trials = summit.params + offsets @ positive_root(-summit.hessian).T
+    try:
+        small = compress(posterior.log_likelihood, summit.params, trials, tolerance=ROUGHLY)
+        nearly = replace(posterior, log_likelihood=small.log_likelihood)
+        return climb_all(nearly, [summit.params], STEPS_AT_END)[0].params
+    except (InputError, NotFinite):  # there is no good compression, or it ends nowhere
+        return summit.params
 
 
 def _climbed(
