@@ -22,6 +22,9 @@ from halo_mdn.likelihood.fixed_field import FixedFieldLikelihood
 SPREAD_FLOOR = 1e-3  # of the NPE field, whose values are of order one
 LATENT_SUFFIX = "_latent"
 
+Factor = list[list[jax.Array]]  # a lower triangle of scalars, by row
+Pair = tuple[jax.Array, jax.Array]
+
 
 class Coordinates(Protocol):
     """A smooth bijection between latent vectors and parameter vectors; a pytree of arrays."""
@@ -114,29 +117,36 @@ class StandardisedField:
 
     def to_params(self, latent: jax.Array) -> jax.Array:
         """Parameters of a latent vector, both (P,)."""
-        return self._rewritten(
-            latent,
-            lambda rows, shift, mean, factor: _with_shift(
-                solved_for_slopes(rows, factor), lambda x: shift - weighted(x, mean)
-            ),
-        )
+
+        def rule(kernel: jax.Array, shift: jax.Array, z: Moments) -> Pair:
+            if len(kernel) == 1:  # written as an array: a stack of one would round differently
+                return kernel / z.spread[:, None], shift - (z.mean / z.spread) @ kernel
+            centre = jnp.stack(_standardised(list(z.mean), z.factor))
+            return jnp.stack(solved_for_slopes(list(kernel), z.factor)), shift - centre @ kernel
+
+        return self._rewritten(latent, rule)
 
     def to_latent(self, params: jax.Array) -> jax.Array:
         """Latent vector of parameters, both (P,)."""
-        return self._rewritten(
-            params,
-            lambda rows, shift, mean, factor: _with_shift(
-                [weighted(rows[c:], [row[c] for row in factor[c:]]) for c in range(len(rows))],
-                lambda _: shift + weighted(rows, mean),
-            ),
-        )
+
+        def rule(kernel: jax.Array, shift: jax.Array, z: Moments) -> Pair:
+            if len(kernel) == 1:
+                return kernel * z.spread[:, None], shift + z.mean @ kernel
+            rows = list(kernel)
+            columns = [[row[c] for row in z.factor[c:]] for c in range(len(rows))]
+            mixed = [weighted(rows[c:], column) for c, column in enumerate(columns)]
+            return jnp.stack(mixed), shift + z.mean @ kernel
+
+        return self._rewritten(params, rule)
 
     def log_det(self, latent: jax.Array) -> jax.Array:
         """Log absolute determinant of d params / d latent."""
         blocks = self.bias.unpack(latent)
         columns = sum(blocks[kernel].shape[1] for kernel, _ in self._reading)
-        factor = field_moments(self.bias, blocks, self.features)[1]
-        return -columns * reduce(add, (jnp.log(row[-1]) for row in factor))
+        z = field_moments(self.bias, blocks, self.features)
+        if len(z.factor) == 1:
+            return -columns * jnp.sum(jnp.log(z.spread))
+        return -columns * reduce(add, (jnp.log(row[-1]) for row in z.factor))
 
     @property
     def _reading(self) -> list[tuple[str, str]]:
@@ -150,32 +160,43 @@ class StandardisedField:
         moments = field_moments(self.bias, blocks, self.features)
         new = dict(blocks)
         for kernel, shift in self._reading:
-            new[kernel], new[shift] = rule(list(blocks[kernel]), blocks[shift], *moments)
+            new[kernel], new[shift] = rule(blocks[kernel], blocks[shift], moments)
         return self.bias.pack(new)
 
 
-def field_moments(
-    bias: NeuralBias, blocks: Blocks, features: jax.Array
-) -> tuple[list[jax.Array], list[list[jax.Array]]]:
-    """Mean of each channel of the NPE field over reference voxels (F, R), and the Cholesky factor.
+class Moments(NamedTuple):
+    """Of the channels of the NPE field over reference voxels.
 
-    The factor S of the covariance is given by row, up to the diagonal; all entries are scalars.
+    Attributes
+    ----------
+    mean, spread : array (C,)
+    factor : list of lists of scalars
+        The Cholesky factor of the covariance, by row, up to the diagonal.
     """
-    z = list(npe_field(bias, blocks, features))
-    mean = [jnp.mean(channel) for channel in z]
-    factor: list[list[jax.Array]] = []
-    for i, channel in enumerate(z):
+
+    mean: jax.Array
+    spread: jax.Array
+    factor: Factor
+
+
+def field_moments(bias: NeuralBias, blocks: Blocks, features: jax.Array) -> Moments:
+    """Moments of the NPE field over reference voxels (F, R).
+
+    Dead channels, and copies of others, have no spread; a floor keeps bijections finite there.
+    """
+    z = npe_field(bias, blocks, features)
+    mean, variance = jnp.mean(z, axis=1), jnp.var(z, axis=1)
+    spread = jnp.sqrt(variance + SPREAD_FLOOR**2)
+    factor: Factor = [[spread[0]]]
+    for i in range(1, len(z)):
         row: list[jax.Array] = []
         for j in range(i):
-            covariance = jnp.mean((channel - mean[i]) * (z[j] - mean[j]))
+            covariance = jnp.mean((z[i] - mean[i]) * (z[j] - mean[j]))
             row.append((covariance - _dot(row, factor[j][:j])) / factor[j][j])
-        # Dead channels, and copies of others, have no spread; the floor keeps bijections finite.
-        left = jnp.var(channel) - _dot(row, row) if row else jnp.var(channel)
-        row.append(
-            jnp.sqrt(jnp.maximum(left, 0) + SPREAD_FLOOR**2 if row else left + SPREAD_FLOOR**2)
-        )
+        left = jnp.maximum(variance[i] - _dot(row, row), 0)
+        row.append(jnp.sqrt(left + SPREAD_FLOOR**2))
         factor.append(row)
-    return mean, factor
+    return Moments(mean, spread, factor)
 
 
 def weighted(rows: list[jax.Array], weights: list[jax.Array]) -> jax.Array:
@@ -183,7 +204,7 @@ def weighted(rows: list[jax.Array], weights: list[jax.Array]) -> jax.Array:
     return reduce(add, (row * weight for row, weight in zip(rows, weights, strict=True)))
 
 
-def solved_for_slopes(rows: list[jax.Array], factor: list[list[jax.Array]]) -> list[jax.Array]:
+def solved_for_slopes(rows: list[jax.Array], factor: Factor) -> list[jax.Array]:
     """``x`` with ``S^T x = rows``, by channel, for S of :func:`field_moments`."""
     found: list[jax.Array] = []  # from the last channel on
     for c in reversed(range(len(rows))):
@@ -193,14 +214,17 @@ def solved_for_slopes(rows: list[jax.Array], factor: list[list[jax.Array]]) -> l
     return found[::-1]
 
 
+def _standardised(mean: list[jax.Array], factor: Factor) -> list[jax.Array]:
+    """``y`` with ``S y = mean``."""
+    found: list[jax.Array] = []
+    for m, row in zip(mean, factor, strict=True):
+        rest = m - _dot(row[:-1], found) if found else m
+        found.append(rest / row[-1])
+    return found
+
+
 def _dot(left: list[jax.Array], right: list[jax.Array]) -> jax.Array | float:
     return sum((a * b for a, b in zip(left, right, strict=True)), start=0.0)
-
-
-def _with_shift(
-    rows: list[jax.Array], shift: Callable[[list[jax.Array]], jax.Array]
-) -> tuple[jax.Array, jax.Array]:
-    return jnp.stack(rows), shift(rows)
 
 
 def coordinates_at(log_likelihood: FixedFieldLikelihood) -> Coordinates:

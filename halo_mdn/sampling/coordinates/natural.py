@@ -107,14 +107,12 @@ class NaturalMixture:
     def _references(self, vector: Array) -> list[list[Array]]:
         """The reference points, C scalars each: low in all channels, then high in one."""
         # The kernels keep their places, so either vector will do.
-        mean, factor = field_moments(self.bias, self.bias.unpack(vector), self.features)
+        moments = field_moments(self.bias, self.bias.unpack(vector), self.features)
         low, high = REFERENCES
-        channels = range(len(mean))
+        rows = list(zip(moments.mean, moments.factor, strict=True))
+        channels = range(len(moments.factor))
         steps = [[high if c == point else low for c in channels] for point in (None, *channels)]
-        return [
-            [m + reduce(add, map(mul, step, row)) for m, row in zip(mean, factor, strict=True)]
-            for step in steps
-        ]
+        return [[m + reduce(add, map(mul, step, row)) for m, row in rows] for step in steps]
 
     def _natural(self, heads: Array) -> Array:
         """(eta_0, eta_1, ln sigma), (3, K), of the heads' values (3, K)."""
