@@ -13,7 +13,7 @@ from halo_mdn.sampling import LogPosterior, StandardisedField, Whitened, find_st
 from halo_mdn.sampling.coordinates.bijections import whitened_in
 from halo_mdn.sampling.start.newton import Summit, climb, positive_inverse, positive_root
 from halo_mdn.sampling.start.summits import climb_all, has_spike
-from halo_mdn.sampling.start.tournament import _part, _sizes
+from halo_mdn.sampling.start.tournament import _others, _part, _sizes
 
 
 @pytest.fixture
@@ -197,3 +197,22 @@ def test_climbs_that_cannot_begin_are_left_out_but_mistakes_are_not(log_l, bias,
     with pytest.raises(Exception, match="shape") as mistake:
         climb_all(posterior, [np.asarray(params)[:-1]], 1)
     assert not isinstance(mistake.value, NotFinite)
+
+
+def test_steps_that_overflow_are_refused_without_a_warning():
+    """Far from any halos derivatives reach 1e200, and squares of steps overflow."""
+
+    def cliff(x):
+        return -jnp.sum(jnp.exp(jnp.minimum(x, 500.0))) - 1e-3 * jnp.sum(x**2)
+
+    summit = climb(Partial(cliff), np.array([460.0, -3.0]), max_steps=20)
+    assert np.isfinite(summit.value)
+
+
+def test_heights_that_lead_nowhere_are_counted_alone():
+    def summit(value):
+        return Summit(np.zeros(1), value, -np.eye(1), 0.0, 1, True)
+
+    text = _others([summit(-100.0), summit(-101.5), summit(-3e45), summit(-2e4)])
+    assert text == "-101.5, 2 far below"
+    assert _others([summit(-100.0)]) == ""

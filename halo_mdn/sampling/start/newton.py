@@ -140,11 +140,13 @@ def _damped_step(
 ) -> tuple[np.ndarray, float]:
     scale = np.sqrt(_diagonal_scale(hessian))
     eigenvalues, vectors = np.linalg.eigh(hessian / np.outer(scale, scale))
-    slope = vectors.T @ (gradient / scale)
-    amount = slope / (np.abs(eigenvalues) + damping)
-    # Not the curvature alone: with negative directions the model grows without bound.
-    predicted = float(np.sum(slope * amount - 0.5 * np.abs(eigenvalues) * amount**2))
-    return (vectors @ amount) / scale, predicted
+    # Far from any halos a step or its promise may overflow: it is then refused, and damped more.
+    with np.errstate(over="ignore", invalid="ignore"):
+        slope = vectors.T @ (gradient / scale)
+        amount = slope / (np.abs(eigenvalues) + damping)
+        # Not the curvature alone: with negative directions the model grows without bound.
+        predicted = float(np.sum(slope * amount - 0.5 * np.abs(eigenvalues) * amount**2))
+        return (vectors @ amount) / scale, predicted
 
 
 def _off_saddle(

@@ -39,6 +39,7 @@ STEPS = 30  # of each climb on a part
 STEPS_AT_END = 60  # on the whole box
 FINALISTS = 3
 NUM_TRIALS, ROUGHLY = 4, 1.0  # places where a compression is to be good to so many nats
+FAR = 0.1  # of a height: climbs that end that much lower have found no halos
 OVERDISPERSION = 2.0  # deviations of the chain starts, in units of the posterior's
 
 
@@ -291,7 +292,7 @@ def _start_at(
     field = coordinates_at(posterior.log_likelihood)
     modes = modes_of(posterior, summits, field)
     summits = sorted(summits, key=lambda summit: -summit.value)
-    best, others = summits[0], ", ".join(f"{summit.value:.1f}" for summit in summits[1:])
+    best, others = summits[0], _others(summits)
     state = (
         "converged"
         if best.converged
@@ -310,6 +311,14 @@ def _start_at(
         ),
         modes=modes,
     )
+
+
+def _others(summits: list[Summit]) -> str:
+    """Heights of all but the best; those that lead nowhere near it are counted alone."""
+    lowest = summits[0].value - FAR * abs(summits[0].value)
+    near = [f"{summit.value:.1f}" for summit in summits[1:] if summit.value >= lowest]
+    num_far = len(summits) - 1 - len(near)
+    return ", ".join(near + ([f"{num_far} far below"] if num_far else []))
 
 
 def _described(modes: Modes, chosen: np.ndarray) -> str:
