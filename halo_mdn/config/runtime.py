@@ -31,15 +31,25 @@ def set_up_jax(runtime: RuntimeConfig) -> str:
     jax.config.update("jax_enable_x64", runtime.precision == "float64")
     # Graphics processors would round float32 products to 10 bits.
     jax.config.update("jax_default_matmul_precision", "highest")
-    if runtime.platform != "auto":
-        jax.config.update("jax_platforms", runtime.platform)
     _set_up_cache(runtime.compile_cache)
-    try:
-        device = jax.devices()[0]
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"runtime.platform is {runtime.platform!r}: {reason}") from None
-    return f"{device.platform}, {runtime.precision}"
+    return f"{_device(runtime.platform).platform}, {runtime.precision}"
+
+
+def _device(platform: str) -> jax.Device:
+    """The first device of a platform, which becomes the only one; gpu stands for any maker's."""
+    if platform == "auto":
+        return jax.devices()[0]
+    for name in ("cuda", "rocm") if platform == "gpu" else (platform,):
+        jax.config.update("jax_platforms", name)
+        try:
+            return jax.devices()[0]
+        except RuntimeError as error:  # JAX has no such backend, or finds no device for it
+            logger.info("platform %s: %s", name, str(error).splitlines()[0])
+    jax.config.update("jax_platforms", None)
+    there = ", ".join(dict.fromkeys(device.platform for device in jax.devices()))
+    raise InputError(
+        f"runtime.platform is {platform!r}, and this JAX finds no such device; it has: {there}"
+    )
 
 
 def cache_folder(compile_cache: str) -> Path | None:

@@ -177,8 +177,8 @@ class OutputConfig:
 class RuntimeConfig:
     """The machine: set before anything is computed."""
 
-    platform: Literal["auto", "cpu", "gpu", "tpu"] = setting(
-        "auto", "device to compute on; auto takes a GPU if JAX finds one"
+    platform: Literal["auto", "cpu", "gpu", "cuda", "rocm", "tpu"] = setting(
+        "auto", "device to compute on; auto takes a GPU if JAX finds one; gpu: cuda or rocm"
     )
     precision: Literal["float64", "float32"] = setting("float64", "floating point numbers")
     compile_cache: str = setting(

@@ -8,10 +8,13 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from halo_mdn.config import runtime
 from halo_mdn.config.runtime import cache_folder
+from halo_mdn.errors import InputError
 
 PROGRAM = """
 from halo_mdn.config import RuntimeConfig
@@ -56,7 +59,47 @@ def test_precision_and_cache_take_effect(tmp_path: Path, precision: str) -> None
 def test_what_cannot_be_had_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert run_with(cache=str(tmp_path / "file"))[0].startswith("refused: cannot make the compile")
-    assert run_with(platform="tpu")[0].startswith("refused: runtime.platform is 'tpu'")
+
+
+class Device(NamedTuple):
+    platform: str
+
+
+@pytest.mark.parametrize(
+    ("asked", "there", "got"),
+    [
+        ("gpu", "cuda", "cuda"),
+        ("gpu", "rocm", "rocm"),
+        ("cuda", "cuda", "cuda"),
+        ("rocm", "cuda", "refused"),
+        ("tpu", "cuda", "refused"),
+        ("cpu", "cuda", "cpu"),
+        ("auto", "cuda", "cuda"),
+        ("gpu", "cpu", "refused"),
+    ],
+)
+def test_platforms_by_name(monkeypatch, asked: str, there: str, got: str) -> None:
+    """With a JAX that has one kind of device beside the processor."""
+    chosen = [None]
+    monkeypatch.setattr(runtime.jax.config, "update", lambda _, value: chosen.append(value))
+
+    def devices() -> list[Device]:
+        if chosen[-1] not in (None, there, "cpu"):
+            raise RuntimeError(f"Unable to initialize backend {chosen[-1]!r}\nand more")
+        return [Device(chosen[-1] or there), Device("cpu")]
+
+    monkeypatch.setattr(runtime.jax, "devices", devices)
+    if got != "refused":
+        assert runtime._device(asked).platform == got == (chosen[-1] or there)
+        return
+    has = there if there == "cpu" else f"{there}, cpu"
+    with pytest.raises(InputError, match=f"platform is '{asked}', .* it has: {has}$"):
+        runtime._device(asked)
+
+
+def test_a_platform_that_is_not_there() -> None:
+    (line,) = [text for text in run_with(platform="tpu") if text.startswith("refused")]
+    assert "runtime.platform is 'tpu'" in line and line.endswith("it has: cpu")
 
 
 def test_a_cache_that_nobody_asked_for_is_done_without(tmp_path: Path) -> None:
