@@ -58,6 +58,7 @@ def compress(
     trials: np.ndarray,
     *,
     tolerance: float = TOLERANCE,
+    most: float = 0.5,
 ) -> Compressed:
     """The likelihood with the field's voxels reduced to nodes, as few as the tolerance allows.
 
@@ -71,13 +72,15 @@ def compress(
         Parameters to measure the error at; they should be as wide as the posterior.
     tolerance : float
         Largest standard deviation of the error of ln L over the trials.
+    most : float
+        Nodes per voxel that are worth it.
 
     Raises
     ------
     InputError
         If the model has multipoles above 0, whose features are not all independent; if its numbers
         scatter more than a Poisson process and there is a completeness map; or if the tolerance
-        asks for more than half as many nodes as there are voxels.
+        asks for more nodes than are worth it.
     """
     _check_compressible(log_likelihood)
     features = np.asarray(log_likelihood.features, dtype=float)
@@ -85,7 +88,7 @@ def compress(
     without_completeness = replace(log_likelihood.halos, completeness=None)
     influence, share = _influence(log_likelihood, location)
     num_cells, sd = FEWEST_CELLS, np.inf
-    while 2 * len(features) * num_cells <= features.shape[1] // 2:
+    while 2 * len(features) * num_cells <= most * features.shape[1]:
         cells = _cells(features * influence[:, None], share, num_cells)
         nodes, weight = _nodes(features, influence, _weights(log_likelihood), cells)
         dtype = log_likelihood.features.dtype
@@ -100,8 +103,8 @@ def compress(
             return Compressed(small, len(weight), float(np.mean(error)), sd)
         num_cells *= 2
     raise InputError(
-        f"the likelihood cannot be compressed to {tolerance:g} nats with half as many nodes as "
-        f"the {features.shape[1]:,} voxels (reached {sd:.2g})"
+        f"the likelihood cannot be compressed to {tolerance:g} nats with {most:g} times as many "
+        f"nodes as the {features.shape[1]:,} voxels (reached {sd:.2g})"
     )
 
 
