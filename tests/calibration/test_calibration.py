@@ -177,7 +177,7 @@ def draws_of_the_prior(model, args, *, key, settings, **_) -> Draws:
 
 
 def test_a_series_stops_resumes_and_repeats(quick, tmp_path, monkeypatch, capsys) -> None:
-    start = SimpleNamespace(position=None)
+    start = SimpleNamespace(position=None, location=None, inverse_mass=None)
     monkeypatch.setattr("halo_mdn.calibration.fits.find_start", lambda *_, **__: start)
     monkeypatch.setattr("halo_mdn.calibration.fits.coordinates_for", lambda *_: None)
     monkeypatch.setattr("halo_mdn.calibration.fits.run_nuts", draws_of_the_prior)

@@ -19,7 +19,7 @@ from halo_mdn.config import (
 from halo_mdn.config.shipped import shipped_folder
 from halo_mdn.errors import InputError
 
-SHIPPED = [shipped_folder("runs") / f"{name}.toml" for name in ("quickstart", "paper", "rich")]
+SHIPPED = [shipped_folder("runs") / f"{name}.toml" for name in ("quickstart", "paper")]
 
 
 THRESHOLD = {"data.mass_threshold": "2e12"}
